@@ -1,0 +1,40 @@
+"""securekd: privacy-first federated distillation.
+
+Clients train models of their own kind under DP-SGD, release clipped and noised soft labels on a public transfer set, and a
+secure aggregation protocol adds them up; the server distils the sum into a student. `Experiment` says what to do, and
+`run` does it:
+
+    from pathlib import Path
+    from securekd import Experiment, run
+
+    result = run(Experiment(rounds=2), Path("runs/first"))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from securekd.config import load_experiment
+    from securekd.experiment import Experiment
+    from securekd.plan import make_plan
+    from securekd.record import Result, read_result
+    from securekd.runner import resume, run
+
+__all__ = ["Experiment", "Result", "load_experiment", "make_plan", "read_result", "resume", "run"]
+
+_HOMES = {
+    "Experiment": "experiment",
+    "Result": "record",
+    "load_experiment": "config",
+    "make_plan": "plan",
+    "read_result": "record",
+    "resume": "runner",
+    "run": "runner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for: `import securekd` itself loads neither torch nor numpy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'securekd' has no attribute {name!r}")
+    return getattr(import_module(f"securekd.{_HOMES[name]}"), name)

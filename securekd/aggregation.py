@@ -1,0 +1,122 @@
+"""How releases are added up: one interface, and what each way lets the server see.
+
+A sum of an own kind is plugged in as `aggregation = "module:attribute"`, an object with `aggregate` and `sums_only`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from securekd_protocols import Policy, simulate
+
+from securekd.errors import RunError, SettingError
+from securekd.plugins import is_plugin, load_plugin
+
+BytesByClient = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is agreed on before a round's releases are added up.
+
+    Attributes:
+        magnitude: largest absolute value of a released integer.
+        threshold: fewest survivors whose sum is opened.
+        colluders: clients that may collude with the server.
+        context: what every client must agree on, bound into the session: for soft labels the transfer set's digest.
+        round_number: number of the round, from 1.
+        dropouts: clients that fall silent before they send their input.
+    """
+
+    magnitude: int
+    threshold: int
+    colluders: int
+    context: bytes
+    round_number: int
+    dropouts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What comes out of a round.
+
+    Attributes:
+        total: int64 (d,), the exact sum of the survivors' integers.
+        survivors: whose releases are in it.
+        upload: bytes that each client sent, by phase of the protocol.
+        download: bytes that each client received, likewise.
+    """
+
+    total: np.ndarray
+    survivors: tuple[str, ...]
+    upload: Mapping[str, BytesByClient]
+    download: Mapping[str, BytesByClient]
+
+
+class Aggregator(Protocol):
+    """Adds integer vectors of clients up."""
+
+    @property
+    def sums_only(self) -> bool:
+        """Whether the server learns the sum alone; if not, every release is in its view."""
+
+    def aggregate(self, releases: Mapping[str, np.ndarray], terms: Terms) -> Aggregate:
+        """Sum the survivors' vectors (int64, equal lengths).
+
+        Raises:
+            RunError: if fewer than `terms.threshold` clients survive; nothing is opened then.
+        """
+
+
+class PlainAggregator:
+    """Every client sends its integers as they are, and the server adds them up."""
+
+    sums_only = False
+
+    def aggregate(self, releases: Mapping[str, np.ndarray], terms: Terms) -> Aggregate:
+        """Sum in the clear; 4 bytes a value."""
+        survivors = tuple(c for c in releases if c not in terms.dropouts)
+        if len(survivors) < terms.threshold:
+            raise RunError(f"{len(survivors)} of {len(releases)} clients survived round {terms.round_number}, and {terms.threshold} are needed")
+        total = np.sum([releases[c] for c in survivors], axis=0, dtype=np.int64)
+        sent = {c: 4 * len(releases[c]) for c in survivors}
+        return Aggregate(total, survivors, {"input": sent}, {})
+
+
+class MaskingAggregator:
+    """Pairwise masking (Bonawitz et al. 2017): the server learns the sum of at least `threshold` survivors."""
+
+    sums_only = True
+
+    def __init__(self, on_server_receive: Callable[[bytes], None] | None = None) -> None:
+        """Take, for tests and teaching, a witness of every byte string that the server gets."""
+        self._on_server_receive = on_server_receive
+
+    def aggregate(self, releases: Mapping[str, np.ndarray], terms: Terms) -> Aggregate:
+        """Run one session with fresh keys, every client and the server in this process."""
+        survivors = len(releases) - len(terms.dropouts)
+        if survivors < terms.threshold:
+            raise RunError(f"{survivors} of {len(releases)} clients survived round {terms.round_number}, and {terms.threshold} are needed")
+        result = simulate(
+            releases,
+            Policy(magnitude=terms.magnitude, colluders=terms.colluders, threshold=terms.threshold),
+            context=terms.context,
+            round_number=terms.round_number,
+            dropouts=dict.fromkeys(terms.dropouts, "masked_input"),
+            on_server_receive=self._on_server_receive,
+        )
+        return Aggregate(result.total, result.survivors, result.bytes_up, result.bytes_down)
+
+
+AGGREGATORS: dict[str, Callable[[], Aggregator]] = {"masking": MaskingAggregator, "plain": PlainAggregator}
+
+
+def aggregator(name: str) -> Aggregator:
+    """The aggregator that a configuration names."""
+    if is_plugin(name):
+        plugged = load_plugin(name)
+        return plugged() if isinstance(plugged, type) else plugged  # type: ignore[no-any-return]
+    if name not in AGGREGATORS:
+        raise SettingError(f"no aggregation is called {name!r}; take one of {', '.join(AGGREGATORS)}, or module:attribute")
+    return AGGREGATORS[name]()

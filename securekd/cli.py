@@ -1,0 +1,123 @@
+"""The command `securekd`: arguments in, exit codes out; everything that it does is Python API first.
+
+Exit codes: 0 done; 1 failed while running; 2 refused input; 3 more was found than was promised; 130 interrupted.
+"""
+
+import sys
+import traceback
+from pathlib import Path
+
+import click
+
+from securekd.errors import SecurekdError, SettingError
+
+INTERRUPTED = 130
+
+RUN_HELP = """Run a federated distillation experiment: train, release, aggregate, distil, audit, report.
+
+Without CONFIG, ten clients share scikit-learn's handwritten digits.
+
+\b
+Examples:
+  securekd run
+  securekd run --dry-run
+  securekd run --set privacy.epsilon=4 --set rounds=1 --out runs/eps4
+  securekd run examples/mnist.toml --out runs/mnist
+  securekd run --resume runs/mnist
+"""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="securekd")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Privacy-first federated distillation: run experiments, and see what they prove and what they leak."""
+    del debug  # read by `main`, which handles every error
+
+
+@cli.command(help=RUN_HELP)
+@click.argument("config", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting (a TOML value or a bare word).")
+@click.option("--out", type=click.Path(path_type=Path), help="The run's folder; it must not exist. Default: the next runs/run-N.")
+@click.option("--dry-run", is_flag=True, help="Print the split, the guarantee and the bytes; train nothing, write nothing.")
+@click.option("--resume", "resumed", type=click.Path(path_type=Path, file_okay=False), help="Finish the run in this folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record (or the plan) as JSON on standard output.")
+def run(
+    config: Path | None, overrides: tuple[str, ...], out: Path | None, dry_run: bool, resumed: Path | None, as_json: bool
+) -> None:
+    """See RUN_HELP."""
+    from securekd import console
+
+    if resumed is not None:
+        if config is not None or overrides or out is not None or dry_run:
+            raise SettingError("--resume takes its settings from the run's folder; drop CONFIG, --set, --out and --dry-run")
+        console.resume(resumed, as_json=as_json)
+        return
+    from securekd.config import load_experiment
+
+    experiment = load_experiment(config, overrides)
+    if dry_run:
+        console.dry_run(experiment, as_json=as_json)
+    else:
+        console.run(experiment, out or next_folder(Path("runs")), as_json=as_json)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def report(folder: Path) -> None:
+    """Write FOLDER/report.html anew from FOLDER/result.json.
+
+    \b
+    Example:
+      securekd report runs/run-1
+    """
+    from securekd.report import write_report
+
+    click.echo(f"report: {write_report(folder)}")
+
+
+@cli.command()
+@click.option("--markdown", is_flag=True, help="As a Markdown table, for documents.")
+def config(markdown: bool) -> None:
+    """Print every setting with its default, range and meaning.
+
+    \b
+    Example:
+      securekd config
+    """
+    from securekd import console
+
+    console.settings(markdown=markdown)
+
+
+def next_folder(parent: Path) -> Path:
+    """The first of parent/run-1, parent/run-2, … that does not exist."""
+    number = 1
+    while (parent / f"run-{number}").exists():
+        number += 1
+    return parent / f"run-{number}"
+
+
+def main() -> None:
+    """Entry point: errors become one line and an exit code."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; nothing that had ended is lost", err=True)
+        sys.exit(INTERRUPTED)
+    except SecurekdError as error:
+        _tell(str(error), debug)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        _tell(f"{type(error).__name__}: {error} (unexpected; --debug shows where)", debug)
+        sys.exit(1)
+
+
+def _tell(message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo("error: " + " ".join(message.split()), err=True)

@@ -1,0 +1,176 @@
+"""Configuration: TOML and `--set` in, a frozen `Experiment` out, and back; refusals in one line each."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from securekd.errors import SettingError
+from securekd.experiment import Experiment
+
+Tree = dict[str, Any]
+
+_BARE_WORD = re.compile(r"[A-Za-z0-9_./:$\{\}\\~-]+")
+
+
+def load_experiment(path: Path | None = None, overrides: Iterable[str] = ()) -> Experiment:
+    """The experiment of a TOML file (or the embedded default), with `key=value` overrides on top.
+
+    Raises:
+        SettingError: for a file that is not there or is not TOML (a repeated key included), an unknown setting, or a
+            value out of its range.
+    """
+    tree = read_toml(path) if path is not None else {}
+    for override in overrides:
+        _override(tree, override)
+    return parse_experiment(tree)
+
+
+def read_toml(path: Path) -> Tree:
+    """The tables of a TOML file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(f"cannot read {path}: {error.strerror}; give the path of a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} is not valid TOML: {error}; mend that line (a key may stand only once)") from error
+
+
+def parse_experiment(tree: Tree) -> Experiment:
+    """A validated experiment; the first thing wrong with it becomes a one-line error."""
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise SettingError(_explain(error)) from error
+
+
+def to_toml(experiment: Experiment) -> str:
+    """The experiment as TOML, every setting spelt out (unset ones left away)."""
+    return tomli_w.dumps(experiment.model_dump(mode="json", exclude_none=True))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the table of all settings."""
+
+    key: str
+    type: str
+    default: str
+    range: str
+    meaning: str
+
+
+def all_settings() -> tuple[Setting, ...]:
+    """Every setting with default, range and meaning, read off the models."""
+    return tuple(_walk(Experiment, ""))
+
+
+def _override(tree: Tree, text: str) -> None:
+    key, separator, value = text.partition("=")
+    path = key.strip().split(".")
+    if not separator or not all(path):
+        raise SettingError(f"--set {text!r} is not key=value; write for example --set privacy.epsilon=2")
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise SettingError(f"--set {text!r}: {part!r} holds a list or a value; set it whole, as TOML")
+    tree[path[-1]] = _toml_value(value.strip(), text)
+
+
+def _toml_value(value: str, text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        if _BARE_WORD.fullmatch(value):
+            return value
+        raise SettingError(f"--set {text!r}: {value!r} is neither a TOML value nor a bare word; quote it") from error
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"] if part not in ("table", "list")]
+    key = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        known = [s.key for s in all_settings()]
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else "`securekd config` lists every setting"
+        return f"unknown setting {key!r}; {hint}"
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    value = "" if first["type"] == "missing" else f" = {first['input']!r}"
+    if len(value) > 80:
+        value = ""
+    return f"{key}{value}: {message}; `securekd config` tells its range"
+
+
+def _walk(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        tables = [a for a in _alternatives(field.annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if tables and not name.endswith("model"):
+            for table in tables:
+                yield from _walk(table, f"{key}." if table is not _listed(field) else f"[[{key}]].")
+        else:
+            yield Setting(key, _type_name(field.annotation), _default(field), _range(field), field.description or "")
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    if hasattr(annotation, "__metadata__"):
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(x for a in get_args(annotation) for x in _alternatives(a))
+    if get_origin(annotation) is tuple:
+        return tuple(a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel))
+    return (annotation,)
+
+
+def _listed(field: FieldInfo) -> Any:
+    for annotation in get_args(field.annotation):
+        inner = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
+        if get_origin(inner) is tuple:
+            return get_args(inner)[0]
+    return None
+
+
+def _type_name(annotation: Any) -> str:
+    if hasattr(annotation, "__metadata__"):
+        return _type_name(get_args(annotation)[0])
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(f'"{a}"' for a in args)
+    if origin in (Union, UnionType):
+        return " | ".join(_type_name(a) for a in args if a is not type(None))
+    if origin is tuple:
+        return f"list of {_type_name(args[0])}"
+    if origin is dict:
+        return "table"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "model"
+    names = {str: "text", bool: "true | false", int: "integer", float: "number"}
+    return names.get(annotation, str(annotation))
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "(required)"
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "unset"
+    if isinstance(value, BaseModel):
+        value = value.model_dump(exclude_defaults=True)
+    if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+        value = [v.kind for v in value]
+    return tomli_w.dumps({"v": value}).strip().removeprefix("v = ") if not isinstance(value, dict) else str(value)
+
+
+def _range(field: FieldInfo) -> str:
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "length ≥"}
+    found = [f"{sign} {getattr(m, name)}" for m in field.metadata for name, sign in signs.items() if hasattr(m, name)]
+    return ", ".join(found)

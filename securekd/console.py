@@ -1,0 +1,140 @@
+"""What the command shows in a terminal: progress on standard error, results on standard output."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from securekd.config import all_settings
+from securekd.experiment import Experiment
+from securekd.record import Result
+
+VIEW_WORDS = {"server": "the server", "clients": "the clients", "public": "the public"}
+NEIGHBOUR_WORDS = {"add_remove": "add/remove", "replace_one": "replace-one", "zero_out": "zero-out"}
+
+
+def run(experiment: Experiment, out: Path, *, as_json: bool) -> None:
+    """Run an experiment in a new folder, with a progress bar."""
+    from securekd import runner
+
+    _carry_out(lambda on_progress: runner.run(experiment, out, on_progress), out, as_json)
+
+
+def resume(out: Path, *, as_json: bool) -> None:
+    """Finish the run in a folder, with a progress bar."""
+    from securekd import runner
+
+    _carry_out(lambda on_progress: runner.resume(out, on_progress), out, as_json)
+
+
+def dry_run(experiment: Experiment, *, as_json: bool) -> None:
+    """Print the split, the guarantee and the bytes; nothing is trained or written."""
+    from securekd.plan import make_plan
+    from securekd.preview import preview
+
+    shown = preview(make_plan(experiment))
+    if as_json:
+        click.echo(json.dumps(shown.model_dump(mode="json"), indent=1))
+        return
+    console = Console()
+    table = Table("client", "model", "examples", *shown.classes, title="who holds what")
+    for row in shown.clients:
+        table.add_row(row.name, row.model, str(row.examples), *map(str, row.by_class))
+    console.print(table)
+    console.print(f"transfer set {shown.transfer} rows (labels {'used' if shown.transfer_labels else 'unused'}), test set {shown.test} rows")
+    console.print(f"server sees: {shown.server_sees}")
+    console.print(_guarantee_table(shown.guarantees))
+    console.print(
+        f"each client uploads about {_bytes(shown.upload_bytes_per_client)} and downloads {_bytes(shown.download_bytes_per_client)} "
+        f"over {experiment.rounds} round(s); sending weights instead: {_bytes(shown.fedavg_bytes_per_client)}"
+    )
+
+
+def settings(*, markdown: bool) -> None:
+    """Print the table of all settings."""
+    rows = [(s.key, s.type, s.default, s.range, s.meaning) for s in all_settings()]
+    heads = ("setting", "type", "default", "range", "meaning")
+    if markdown:
+        click.echo("| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))
+        for row in rows:
+            click.echo("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in row) + " |")
+        return
+    for key, kind, default, limits, meaning in rows:
+        about = "; ".join(part for part in (kind, f"default {' '.join(default.split())}", limits) if part)
+        click.echo(f"{key}\n    {meaning}\n    ({about})")
+
+
+def summary(result: Result, out: Path) -> None:
+    """The result in a few lines."""
+    console = Console()
+    utility = result.utility
+    table = Table("model", "accuracy", title="utility on the test set")
+    for name, value in (
+        ("student", utility.student),
+        ("clients alone, mean", utility.local_mean),
+        ("clients alone, best", utility.local_best),
+        ("all data in one place, same DP", utility.centralized),
+        ("all data in one place, no privacy", utility.centralized_nonprivate),
+    ):
+        table.add_row(name, f"{value.accuracy:.1%}")
+    console.print(table)
+    console.print(_guarantee_table(result.privacy.guarantees))
+    leaks = Table("observation point", "attack", "AUC", "95% interval", title="measured leakage (0.5 is chance)")
+    leaks.columns[3].header = f"{result.leakage[0].confidence:.0%} interval"
+    for leak in result.leakage:
+        leaks.add_row(leak.point, leak.attack, f"{leak.auc:.3f}", f"{leak.auc_ci[0]:.3f} to {leak.auc_ci[1]:.3f}")
+    console.print(leaks)
+    if result.environment.noise == "seeded":
+        click.echo("the noise was seeded: nothing is protected in this run")
+    click.echo(f"report: {out / 'report.html'}")
+
+
+def _carry_out(work: Callable[[Callable[[object], None]], Result], out: Path, as_json: bool) -> None:
+    with _progress_bar() as on_progress:
+        try:
+            result = work(on_progress)
+        except KeyboardInterrupt:
+            if (out / "config.toml").exists():
+                click.echo(f"\ninterrupted; go on with: securekd run --resume {out}", err=True)
+            raise
+    if as_json:
+        click.echo(result.to_json().decode(), nl=False)
+    else:
+        summary(result, out)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[object], None]]:
+    from securekd.runner import Progress as Step
+
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("preparing", total=None)
+
+        def on_progress(step: object) -> None:
+            if isinstance(step, Step):
+                bar.update(task, completed=step.done, total=step.total, description=step.phase)
+
+        yield on_progress
+
+
+def _guarantee_table(guarantees: object) -> Table:
+    table = Table("against", "protected", "ε", "δ", "neighbours", "why none", title="proven guarantee")
+    for g in guarantees:  # type: ignore[attr-defined]
+        epsilon = "none" if g.epsilon is None else f"{g.epsilon:.4g}"
+        neighbours = NEIGHBOUR_WORDS[g.neighbours] if g.neighbours else ""
+        table.add_row(VIEW_WORDS[g.view], f"one {g.unit}", epsilon, f"{g.delta:g}", neighbours, g.why or "")
+    return table
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} GiB"

@@ -1,0 +1,262 @@
+"""`Experiment`: everything that can change a result or a guarantee; `Runtime`: what never can.
+
+Both are frozen pydantic models that refuse unknown keys. The defaults run the embedded experiment. Each setting's
+meaning stands in its `description`, from which `securekd config` prints its table.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+PLUGIN = "a `module:attribute` of your own"
+
+
+class Settings(BaseModel):
+    """A table of settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Column(Settings):
+    """One declared column of a table: its public range, or its public list of categories."""
+
+    low: float | None = Field(None, description="smallest value that the public schema allows; lower ones are clipped")
+    high: float | None = Field(None, description="largest value that the public schema allows; higher ones are clipped")
+    categories: tuple[str, ...] = Field((), description="the public list of categories; another value is encoded as none")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Column":
+        numeric = self.low is not None and self.high is not None and self.low < self.high
+        if bool(self.categories) == numeric:
+            raise ValueError("declare either low < high (a number) or categories (a category)")
+        return self
+
+
+class Partition(Settings):
+    """How private rows are dealt to clients."""
+
+    kind: Literal["iid", "dirichlet", "column", "quantity"] = Field(
+        "iid", description="iid, dirichlet label skew, by a column (natural institutions), or quantity skew"
+    )
+    alpha: float = Field(0.5, gt=0, description="concentration of the Dirichlet law (dirichlet, quantity): smaller is more uneven")
+    column: str | None = Field(None, description="the column whose values name the institutions (column)")
+    minimum: int = Field(2, ge=1, description="fewest examples that a client may hold; a draw that gives fewer is drawn again")
+
+    @model_validator(mode="after")
+    def _column_named(self) -> "Partition":
+        if (self.kind == "column") != (self.column is not None):
+            raise ValueError("column goes with kind = 'column', and only with it")
+        return self
+
+
+class Data(Settings):
+    """Where examples come from, and how they are split into private, transfer and test."""
+
+    source: str = Field(
+        "digits",
+        description="digits, a path (.csv, .jsonl, .parquet, a folder of images by class), hub:NAME, or " + PLUGIN,
+    )
+    transfer_source: str | None = Field(None, description="another source for the public transfer set; unset: cut from `source`")
+    test_source: str | None = Field(None, description="another source for the test set; unset: cut from `source`")
+    transfer: int = Field(400, ge=1, description="rows in the public transfer set")
+    test: int | None = Field(
+        None, ge=1, description="rows in the test set; unset: all of test_source, or a fifth of `source`"
+    )
+    private: int | None = Field(None, ge=1, description="private rows over all clients; unset: all that is left")
+    label: str = Field("label", description="the column with the class")
+    inputs: tuple[str, ...] = Field((), description="the columns that the models see; empty: all but the label")
+    columns: dict[str, Column] = Field(
+        default_factory=dict, description="public schema of a table; columns not named here are fitted on the transfer set"
+    )
+    image_size: int | None = Field(None, ge=4, le=512, description="side in pixels to which images are scaled; unset: as they are")
+    tokenizer: str = Field("transfer", description="transfer (word pieces learnt on the transfer set), bytes, or a local folder")
+    vocabulary: int = Field(2000, ge=300, le=100_000, description="size of the vocabulary learnt on the transfer set")
+    max_tokens: int = Field(64, ge=4, le=4096, description="tokens kept of a text")
+    transfer_labels: bool = Field(
+        False, description="the transfer set's labels are public too: clients are pre-trained on it (FedMD)"
+    )
+    partition: Partition = Field(default_factory=Partition, description="how private rows are dealt to clients")
+
+
+class Model(Settings):
+    """A model by name, with the options of its constructor."""
+
+    kind: str = Field(description="logistic, mlp, cnn, transformers, or " + PLUGIN)
+    options: dict[str, Any] = Field(default_factory=dict, description="arguments of the constructor")
+
+
+def _named_model(value: object) -> object:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+AnyModel = Annotated[Model, BeforeValidator(_named_model)]
+
+class ClientModel(Model):
+    """A model as a client trains it."""
+
+    learning_rate: float | None = Field(None, gt=0, description="of SGD on private data, for this model; unset: training.learning_rate")
+
+
+AnyClientModel = Annotated[ClientModel, BeforeValidator(_named_model)]
+
+
+TINY_VIT = ClientModel(
+    kind="transformers",
+    options={
+        "model_type": "vit",
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "patch_size": 2,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    },
+)
+
+
+class Clients(Settings):
+    """A number of clients and the models that they take in turn."""
+
+    count: int | None = Field(None, ge=1, description="number of clients; unset: 10, or one for each value of partition.column")
+    models: tuple[AnyClientModel, ...] = Field(
+        (ClientModel(kind="logistic"), ClientModel(kind="mlp"), ClientModel(kind="cnn"), TINY_VIT),
+        min_length=1,
+        description="models, dealt to the clients in turn",
+    )
+
+
+class Client(Settings):
+    """One client (or `count` alike) and its model, as one `[[clients]]` table."""
+
+    model: AnyClientModel = Field(description="this client's model")
+    count: int = Field(1, ge=1, description="how many clients are like this one")
+
+
+def _table_or_list(value: object) -> str:
+    return "list" if isinstance(value, list | tuple) else "table"
+
+
+AnyClients = Annotated[
+    Annotated[Clients, Tag("table")] | Annotated[tuple[Client, ...], Tag("list")], Discriminator(_table_or_list)
+]
+
+
+class Training(Settings):
+    """How a client trains, on its private data and on the consensus."""
+
+    epochs: float = Field(10, gt=0, description="expected passes over the private data, over all rounds together")
+    sampling_rate: float = Field(0.2, gt=0, le=1, description="probability with which each example enters a step (Poisson)")
+    learning_rate: float = Field(0.5, gt=0, description="of SGD on private data")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD on private data")
+    clip: float = Field(1.0, gt=0, description="L2 norm to which each example's gradient is clipped (DP-SGD)")
+    plain_epochs: int = Field(40, ge=1, description="passes over the private data where there is no DP, in each round")
+    plain_batch_size: int = Field(32, ge=1, description="examples in a step where there is no DP")
+    plain_learning_rate: float = Field(3e-3, gt=0, description="of Adam where there is no DP")
+    digest_epochs: int = Field(30, ge=0, description="passes over the transfer set with which a client learns the consensus")
+    digest_learning_rate: float = Field(3e-3, gt=0, description="of Adam on the consensus, and in pre-training")
+    pretrain_epochs: int = Field(30, ge=0, description="passes over a labelled transfer set before the first round")
+
+
+class Privacy(Settings):
+    """What is promised, for which unit, and where the noise comes from."""
+
+    dp_sgd: bool = Field(True, description="train with DP-SGD; false: no guarantee for examples")
+    epsilon: float = Field(8.0, gt=0, description="ε for one example of a client, over the whole run")
+    delta: float = Field(1e-5, gt=0, lt=1, description="δ that goes with epsilon; below 1/(examples of the largest client)")
+    client_epsilon: float | None = Field(
+        None, gt=0, description="ε for a whole client in the server's view: sets the release noise; unset: release.noise does"
+    )
+    client_delta: float = Field(1e-5, gt=0, lt=1, description="δ of the client-level guarantee; below 1/(clients)")
+    neighbours: Literal["add_remove", "replace_one"] = Field("add_remove", description="neighbouring relation of the example-level ε")
+    noise: Literal["os", "seeded"] = Field("os", description="os: the system's CSPRNG; seeded: repeatable, and protects nothing")
+
+
+class Release(Settings):
+    """What a client lets go of: its scores on the transfer set, clipped and noised."""
+
+    scores: Literal["probabilities", "logits"] = Field("logits", description="soft labels or centred logits")
+    temperature: float = Field(1.0, gt=0, description="divides the logits before anything else")
+    clip: float = Field(2.0, gt=0, description="L2 norm to which each row is clipped")
+    mechanism: Literal["gaussian"] = Field("gaussian", description="law of the noise on the whole matrix")
+    noise: float = Field(0.1, ge=0, description="standard deviation of each client's noise, in units of the scores")
+    step: float = Field(2.0**-12, gt=0, description="encoding step: releases are rounded, without bias, to its multiples")
+    weight_cap: int = Field(1000, ge=1, description="examples at which a client's weight is capped (student.consensus = 'weighted')")
+
+
+class Cohort(Settings):
+    """Who may fall silent, and who may collude, in the aggregation of one round."""
+
+    colluders: int = Field(1, ge=0, description="clients that may collude with the server without learning another's release")
+    threshold: int | None = Field(None, ge=2, description="fewest survivors whose sum is opened; unset: the smallest safe one")
+    dropouts: int = Field(0, ge=0, description="clients made to fall silent in each round (to see what recovery does)")
+
+
+class Student(Settings):
+    """The global model, and how it learns from the consensus."""
+
+    model: AnyModel = Field(Model(kind="mlp"), validate_default=True, description="the student's model")
+    consensus: Literal["mean", "weighted", "entropy_reduced"] = Field(
+        "mean", description="mean, mean weighted by (capped) examples, or entropy-reduced mean (DS-FL)"
+    )
+    sharpness: float = Field(2.0, gt=0, description="exponent of the entropy reduction: the consensus' softmax at 1/sharpness")
+    temperature: float = Field(1.0, gt=0, description="of teacher and student in the distillation loss")
+    loss: Literal["forward_kl", "reverse_kl", "jensen_shannon"] = Field("forward_kl", description="divergence that is minimised")
+    epochs: int = Field(150, ge=1, description="passes over the transfer set in each round")
+    batch_size: int = Field(64, ge=1, description="rows in a step on the transfer set (the student's, and in a client's digest)")
+    learning_rate: float = Field(3e-3, gt=0, description="of Adam")
+
+
+class Centralized(Settings):
+    """The yardstick: all data in one place. Tune it as well as the federation, or the comparison flatters it."""
+
+    model: AnyModel | None = Field(None, description="the model trained on all data; unset: the student's")
+    learning_rate: float = Field(1.0, gt=0, description="of SGD on all private data")
+
+
+class Audit(Settings):
+    """How leakage is measured."""
+
+    attacks: tuple[str, ...] = Field(("loss", "entropy"), min_length=1, description="loss, entropy, or " + PLUGIN)
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval and lower bound")
+
+
+class Runtime(Settings):
+    """What cannot change a guarantee nor (rounding of floating-point sums aside) a result."""
+
+    device: str = Field("cpu", description="torch device of the models")
+    workers: int | None = Field(None, ge=1, description="processes that train clients; unset: one for each core")
+    micro_batch: int = Field(256, ge=1, description="examples whose gradients are in memory at once")
+
+
+class Experiment(Settings):
+    """One federated run, complete: what `securekd run` does is a function of this and of the noise."""
+
+    strategy: str = Field("distil", description="who teaches whom: distil, or " + PLUGIN)
+    aggregation: str = Field("masking", description="masking (the server sees only the sum), plain (it sees all), or " + PLUGIN)
+    rounds: int = Field(2, ge=1, le=1000, description="rounds of release, consensus and distillation")
+    seed: int = Field(0, ge=0, lt=2**63, description="of splits, initial weights and public batches; of the noise only if it is 'seeded'")
+    data: Data = Field(default_factory=Data, description="where examples come from")
+    clients: AnyClients = Field(default_factory=Clients, description="one table, or one [[clients]] table for each kind")
+    training: Training = Field(default_factory=Training, description="how a client trains")
+    privacy: Privacy = Field(default_factory=Privacy, description="what is promised")
+    release: Release = Field(default_factory=Release, description="what a client lets go of")
+    cohort: Cohort = Field(default_factory=Cohort, description="who may fall silent or collude")
+    student: Student = Field(default_factory=Student, description="the global model")
+    centralized: Centralized = Field(default_factory=Centralized, description="the yardstick: all data in one place")
+    audit: Audit = Field(default_factory=Audit, description="how leakage is measured")
+    runtime: Runtime = Field(default_factory=Runtime, description="what cannot change a guarantee")
+
+    def client_models(self, count: int) -> tuple[ClientModel, ...]:
+        """The model of each of `count` clients, in order."""
+        if isinstance(self.clients, Clients):
+            return tuple(self.clients.models[i % len(self.clients.models)] for i in range(count))
+        return tuple(c.model for c in self.clients for _ in range(c.count))
+
+    def client_count(self) -> int | None:
+        """Number of clients, or None where the data's institutions decide."""
+        if isinstance(self.clients, tuple):
+            return sum(c.count for c in self.clients)
+        if self.clients.count is None and self.data.partition.kind != "column":
+            return 10
+        return self.clients.count

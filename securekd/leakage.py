@@ -1,0 +1,172 @@
+"""Leakage as a measured quantity: membership inference at every point where an adversary may stand.
+
+Members are private records, non-members test records. At `client_model` and `client_release` a record is scored by one
+client's model (members by their own client's, test records dealt out among the clients), so that no record is counted
+twice. Where a point shows scores on the transfer set and no model, the adversary distils a model of its own from
+them, exactly as the server does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from securekd_attacks import (
+    Attack,
+    AttackInputError,
+    EntropyAttack,
+    LossAttack,
+    MembershipScores,
+    Signals,
+    auc,
+    membership_scores,
+    split_bound,
+    tpr_at_fpr,
+)
+
+from securekd.checkpoint import Arrays
+from securekd.data import Examples
+from securekd.errors import RunError, SettingError
+from securekd.evaluation import labels_of, log_probabilities
+from securekd.experiment import Model
+from securekd.plan import Plan
+from securekd.plugins import is_plugin, load_plugin
+from securekd.record import Leakage, Point, Rate
+from securekd.strategy import Perform, RoundOutcome, mean_of, scores_to_consensus, student_task
+from securekd.training.tasks import TrainTask, network_of
+
+RATES = ("0.1", "0.01", "0.001")
+
+ATTACKS: dict[str, Attack] = {"loss": LossAttack(), "entropy": EntropyAttack()}
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """One model that an adversary holds at some point, with the records that it is asked about."""
+
+    model: Model
+    state: Arrays
+    members: Examples
+    nonmembers: Examples
+
+
+def measure(plan: Plan, last: RoundOutcome, perform: Perform, epsilon: float | None) -> tuple[Leakage, ...]:
+    """Attack all four observation points after the last round.
+
+    Args:
+        plan: the run's plan.
+        last: outcome of the last round.
+        perform: carries out the adversary's own distillations.
+        epsilon: example-level ε that every point must stay below; None where none is given.
+    """
+    attacks = [_attack(name) for name in plan.experiment.audit.attacks]
+    found: list[Leakage] = []
+    for point, targets in _points(plan, last, perform).items():
+        members, nonmembers = (_signals(plan, targets, side) for side in ("members", "nonmembers"))
+        for attack in attacks:
+            try:
+                scores = membership_scores(attack, members, nonmembers)
+                found.append(_leakage(plan, point, scores, epsilon))
+            except AttackInputError as error:
+                raise RunError(f"the attack {attack.name!r} cannot be made at {point}: {error}") from error
+    return tuple(found)
+
+
+def _points(plan: Plan, last: RoundOutcome, perform: Perform) -> dict[Point, list[Target]]:
+    everyone = _together([c.examples for c in plan.clients])
+    test = plan.data.test
+    shares = [test.take(np.arange(i, len(test), len(plan.clients))) for i in range(len(plan.clients))]
+    guesses = perform(_surrogates(plan, last))
+    student = plan.experiment.student.model
+    return {
+        "client_model": [
+            Target(c.model, last.clients[c.name], c.examples, share)
+            for c, share in zip(plan.clients, shares, strict=True)
+        ],
+        "client_release": [
+            Target(student, guess.arrays, c.examples, share)
+            for c, guess, share in zip(plan.clients, guesses[:-1], shares, strict=True)
+        ],
+        "aggregate": [Target(student, guesses[-1].arrays, everyone, test)],
+        "student": [Target(student, last.student, everyone, test)],
+    }
+
+
+def _surrogates(plan: Plan, last: RoundOutcome) -> list[TrainTask]:
+    """What an adversary distils from each release, and from the sum of the last round."""
+    tasks = []
+    for client in plan.clients:
+        mean = mean_of(plan, last.releases[client.name], 1)
+        tasks.append(student_task(plan, scores_to_consensus(plan.experiment, mean), "surrogate", client.name))
+    consensus = scores_to_consensus(plan.experiment, mean_of(plan, last.aggregate.total, len(last.aggregate.survivors)))
+    return [*tasks, student_task(plan, consensus, "surrogate", "aggregate")]
+
+
+def _signals(plan: Plan, targets: Sequence[Target], side: str) -> Signals:
+    runtime = plan.experiment.runtime
+    log_probs, labels, ids = [], [], []
+    for target in targets:
+        examples: Examples = target.members if side == "members" else target.nonmembers
+        network = network_of(target.model, plan.shape, 0, target.state)
+        log_probs.append(
+            log_probabilities(network, examples.inputs, micro_batch=runtime.micro_batch, device=runtime.device)
+        )
+        labels.append(labels_of(examples))
+        ids.append(examples.ids)
+    return Signals(np.concatenate(log_probs), np.concatenate(labels), np.concatenate(ids).tolist())
+
+
+def _leakage(plan: Plan, point: Point, scores: MembershipScores, epsilon: float | None) -> Leakage:
+    confidence, delta = plan.experiment.audit.confidence, plan.experiment.privacy.delta
+    area = auc(scores.members, scores.nonmembers, confidence)
+    rates = {rate: tpr_at_fpr(scores.members, scores.nonmembers, float(rate), confidence) for rate in RATES}
+    bound = split_bound(
+        scores.members,
+        scores.nonmembers,
+        delta,
+        confidence,
+        rng=plan.randomness.public("audit", point, scores.attack),
+    )
+    return Leakage(
+        point=point,
+        attack=scores.attack,
+        auc=area.value,
+        auc_ci=(area.low, area.high),
+        tpr_at_fpr={
+            rate: Rate(value=r.value, low=r.low, high=r.high, resolved=r.resolved) for rate, r in rates.items()
+        },  # type: ignore[arg-type]
+        epsilon_lower=bound.epsilon_lower,
+        confidence=confidence,
+        members=len(scores.members),
+        nonmembers=len(scores.nonmembers),
+        epsilon=epsilon,
+        seen_by=_seen_by(plan, point),
+    )
+
+
+def _seen_by(plan: Plan, point: Point) -> str:
+    if point == "client_model":
+        return "the client itself, and whoever takes its model"
+    if point == "client_release":
+        return "the client alone: the server gets sums" if plan.aggregator.sums_only else "the server"
+    if point == "aggregate":
+        return "the server, and in the next round the clients"
+    return "everybody to whom the student is given"
+
+
+def _attack(name: str) -> Attack:
+    if is_plugin(name):
+        plugged = load_plugin(name)
+        return plugged() if isinstance(plugged, type) else plugged  # type: ignore[no-any-return]
+    if name not in ATTACKS:
+        raise SettingError(f"no attack is called {name!r}; take one of {', '.join(ATTACKS)}, or module:attribute")
+    return ATTACKS[name]
+
+
+def _together(parts: list[Examples]) -> Examples:
+    first = parts[0]
+    return Examples(
+        modality=first.modality,
+        inputs=np.concatenate([p.inputs for p in parts]),
+        labels=np.concatenate([labels_of(p) for p in parts]),
+        ids=np.concatenate([p.ids for p in parts]),
+    )

@@ -1,0 +1,1 @@
+"""Models by name: every client and the student get theirs from `build`."""

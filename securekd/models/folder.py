@@ -1,0 +1,66 @@
+"""A trained model as a folder that others load.
+
+A Hugging Face model is saved as one (`AutoModelFor….from_pretrained`). Any other becomes `model.pt2`, a program that plain
+torch loads without this toolkit (`torch.export.load(path).module()`), and `model.safetensors` with its weights.
+`securekd.json` says how it was built, which `load_model` reads.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from securekd.errors import FolderError
+from securekd.experiment import Model
+from securekd.files import write_atomically
+from securekd.models.huggingface import Classifier
+from securekd.models.registry import build, probe
+from securekd.models.shape import InputShape
+
+
+def save_model(network: nn.Module, model: Model, shape: InputShape, classes: tuple[str, ...], folder: Path) -> None:
+    """Write the model to `folder`, which appears whole or not at all and replaces an older one."""
+    from safetensors.torch import save_file
+
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    network.eval()
+    if isinstance(network, Classifier):
+        inner = network.model
+        inner.config.id2label = dict(enumerate(classes))  # type: ignore[union-attr]
+        inner.config.label2id = {name: i for i, name in enumerate(classes)}  # type: ignore[union-attr]
+        inner.save_pretrained(draft)  # type: ignore[operator]
+    else:
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, draft / "model.safetensors")
+        batch = torch.export.Dim("batch", min=1)
+        program = torch.export.export(network, (probe(shape, 2),), dynamic_shapes=({0: batch},))
+        torch.export.save(program, draft / "model.pt2")
+    about = {"model": model.model_dump(mode="json"), "shape": asdict(shape), "classes": classes}
+    write_atomically(draft / "securekd.json", json.dumps(about, indent=1).encode())
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(draft, folder)  # noqa: PTH105 (a folder, over nothing)
+
+
+def load_model(folder: Path) -> nn.Module:
+    """The network that `save_model` wrote, in inference mode.
+
+    Raises:
+        FolderError: if the folder holds no such model.
+    """
+    from safetensors.torch import load_file
+
+    try:
+        about = json.loads((folder / "securekd.json").read_bytes())
+        model, shape = Model(**about["model"]), InputShape(**about["shape"] | {"dimensions": tuple(about["shape"]["dimensions"])})
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FolderError(f"{folder} holds no model of securekd: {error}") from error
+    network = build(model, shape, seed=0)
+    target = network.model if isinstance(network, Classifier) else network
+    target.load_state_dict(weights)
+    return network.eval()

@@ -1,0 +1,86 @@
+"""Hugging Face classifiers, built from a configuration (random weights) or from a local folder.
+
+What Opacus needs of them is arranged here: no tied weights, no frozen leftovers that never see a gradient, position
+ids spelt out for each example, and a plain `inputs -> logits` signature. Architectures with batch statistics, and those whose
+per-example gradients are known to be wrong, are refused by name.
+"""
+
+import inspect
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from securekd.errors import ModelError
+from securekd.models.shape import InputShape
+
+REFUSED = {
+    "bart": "its position embeddings have no per-example gradients",
+    "t5": "its relative position bias gives wrong per-example gradients without an error",
+    "mt5": "its relative position bias gives wrong per-example gradients without an error",
+}
+
+
+class Classifier(nn.Module):
+    """A Hugging Face model behind `inputs -> logits`."""
+
+    def __init__(self, model: nn.Module, modality: str) -> None:
+        super().__init__()
+        self.model = model
+        self.modality = modality
+        self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] or token ids (N, L) to logits (N, classes)."""
+        if self.modality == "image":
+            return self.model(pixel_values=2.0 * inputs - 1.0).logits  # type: ignore[no-any-return]
+        extra = {}
+        if self._takes_positions:
+            positions = torch.arange(inputs.shape[1], device=inputs.device)
+            extra["position_ids"] = positions.expand(inputs.shape).contiguous()
+        return self.model(input_ids=inputs, attention_mask=(inputs != 0).long(), **extra).logits  # type: ignore[no-any-return]
+
+
+def transformers(shape: InputShape, *, path: str | None = None, model_type: str | None = None, **options: Any) -> nn.Module:
+    """A classifier from a local folder (`path`) or from a configuration (`model_type` and its arguments)."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
+
+    if (path is None) == (model_type is None):
+        raise ModelError("a transformers model takes either path (a local folder) or model_type; give one of them")
+    if shape.modality == "tabular":
+        raise ModelError("a transformers classifier sees images or texts, and the data is tabular; take logistic or mlp")
+    auto = AutoModelForImageClassification if shape.modality == "image" else AutoModelForSequenceClassification
+    if path is not None:
+        if not Path(path).is_dir():
+            raise ModelError(f"no model folder at {path}; give a folder that save_pretrained wrote")
+        config = AutoConfig.from_pretrained(path, num_labels=shape.classes, **options)
+    else:
+        try:
+            config = AutoConfig.for_model(model_type, **_fitting(shape), num_labels=shape.classes, **options)
+        except ValueError as error:
+            raise ModelError(f"transformers knows no model_type {model_type!r}; see its list of configurations") from error
+    _refuse(config)
+    try:
+        model = (
+            auto.from_config(config)
+            if path is None
+            else auto.from_pretrained(path, config=config, ignore_mismatched_sizes=True)
+        )
+    except (ValueError, OSError) as error:
+        raise ModelError(f"cannot build {config.model_type!r} for {shape.modality} data: {str(error).splitlines()[0]}") from error
+    return Classifier(model, shape.modality)
+
+
+def _fitting(shape: InputShape) -> dict[str, Any]:
+    if shape.modality == "image":
+        channels, height, width = shape.image()
+        return {"image_size": height if height == width else (height, width), "num_channels": channels}
+    return {"vocab_size": shape.vocabulary, "max_position_embeddings": shape.dimensions[0] + 2, "pad_token_id": 0}
+
+
+def _refuse(config: Any) -> None:
+    if config.model_type in REFUSED:
+        raise ModelError(f"model_type {config.model_type!r} is refused: {REFUSED[config.model_type]}; take vit, bert or roberta")

@@ -1,0 +1,63 @@
+"""Training tasks on several cores: each in one thread, and the order in which they end changes nothing."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+
+import torch
+
+from securekd.checkpoint import Saved
+from securekd.errors import RunError
+from securekd.training.tasks import TrainTask, perform
+
+Perform = Callable[[Sequence[TrainTask]], Sequence[Saved]]
+
+
+@contextmanager
+def performer(workers: int | None, tasks: int) -> Iterator[Perform]:
+    """A function that carries tasks out, in this process or in `workers` of them.
+
+    Args:
+        workers: number of processes; None for one on each core.
+        tasks: how many tasks come at a time at most; more workers than that would idle.
+
+    Raises:
+        RunError: if a worker process dies (out of memory, killed).
+    """
+    count = min(workers or available_cores(), tasks)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two threads for one small model are slower than one
+    try:
+        if count <= 1:
+            yield lambda todo: [perform(task) for task in todo]
+            return
+        pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin_worker)
+        try:
+            yield lambda todo: _gather(pool, todo)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gather(pool: ProcessPoolExecutor, todo: Sequence[TrainTask]) -> Sequence[Saved]:
+    if len(todo) == 1:
+        return [perform(todo[0])]
+    try:
+        return list(pool.map(perform, todo))
+    except BrokenProcessPool as error:
+        raise RunError("a training process died (out of memory?); resume with fewer runtime.workers") from error
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    torch.set_num_threads(1)

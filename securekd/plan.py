@@ -1,0 +1,247 @@
+"""Everything that is settled before anything is trained: split, models, noise, guarantee, bytes.
+
+`securekd run --dry-run` prints a plan; `run` carries it out. Both state the same guarantee, since a plan's is computed by
+the accountant from the very events that the run will write to its ledger.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from securekd_protocols import FixedPoint, ProtocolError, recommended_threshold
+
+from securekd.aggregation import Aggregate, Aggregator, Terms, aggregator
+from securekd.data import Examples, FederatedData, load_federated
+from securekd.errors import BudgetError, SettingError
+from securekd.experiment import ClientModel, Experiment, Model
+from securekd.knowledge import SoftLabelShape
+from securekd.models.shape import InputShape
+from securekd.privacy.accountant import Guarantee, calibrate_dp_sgd, guarantees
+from securekd.privacy.events import DpSgdEvent, Entry, Unit, UnprotectedEvent
+from securekd.privacy.ledger import SCHEMA, LedgerFile
+from securekd.privacy.release import NoisePlan, calibrated_sigma, encoding, unknown_shares
+from securekd.randomness import Randomness
+from securekd.training.dp_sgd import DpSgdPlan
+
+
+@dataclass(frozen=True)
+class PlannedClient:
+    """One client: its data and its model."""
+
+    name: str
+    examples: Examples
+    model: ClientModel
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A run, settled.
+
+    Attributes:
+        experiment: what was asked for.
+        data: split and dealt.
+        shape: of inputs and classes.
+        clients: in order.
+        dp: DP-SGD of one round; None without.
+        labels: shape and bounds of each release.
+        noise: what is added to it, and who knows how much of it.
+        grid: its encoding.
+        threshold: fewest survivors whose sum is opened.
+        aggregator: how releases are added up.
+    """
+
+    experiment: Experiment
+    data: FederatedData
+    shape: InputShape
+    clients: tuple[PlannedClient, ...]
+    dp: DpSgdPlan | None
+    labels: SoftLabelShape
+    noise: NoisePlan
+    grid: FixedPoint
+    threshold: int
+    aggregator: Aggregator
+
+    @property
+    def randomness(self) -> Randomness:
+        """Where this run's randomness comes from."""
+        return Randomness(self.experiment.privacy.noise, self.experiment.seed)
+
+    @property
+    def delta(self) -> dict[Unit, float]:
+        """δ by unit."""
+        return {"example": self.experiment.privacy.delta, "client": self.experiment.privacy.client_delta}
+
+    def training_entry(self, client: str, round_number: int, steps: int | None = None) -> Entry:
+        """The ledger's entry for one client's training in one round."""
+        event: DpSgdEvent | UnprotectedEvent
+        if self.dp is None:
+            event = UnprotectedEvent(why="the clients train without DP-SGD (privacy.dp_sgd = false)")
+        else:
+            event = DpSgdEvent(
+                sampling_rate=self.dp.sampling_rate,
+                noise_multiplier=self.dp.noise_multiplier,
+                steps=steps or self.dp.steps,
+            )
+        return Entry(
+            client=client,
+            round=round_number,
+            phase="train",
+            unit="example",
+            neighbours=self.experiment.privacy.neighbours,
+            views=("server", "clients", "public"),
+            event=event,
+        )
+
+    def dropouts(self, round_number: int) -> frozenset[str]:
+        """Who falls silent in this round."""
+        order = self.randomness.public("dropouts", round_number).permutation(len(self.clients))
+        return frozenset(self.clients[i].name for i in order[: self.experiment.cohort.dropouts])
+
+    def terms(self, round_number: int) -> Terms:
+        """What the clients of a round agree on."""
+        return Terms(
+            magnitude=self.grid.magnitude,
+            threshold=self.threshold,
+            colluders=self.experiment.cohort.colluders,
+            context=self.data.transfer_digest,
+            round_number=round_number,
+            dropouts=self.dropouts(round_number),
+        )
+
+    def ledger(self) -> LedgerFile:
+        """The ledger as it will be at the end."""
+        entries = [
+            entry
+            for r in range(1, self.experiment.rounds + 1)
+            for c in self.clients
+            for entry in (self.training_entry(c.name, r), *self.noise.entries(c.name, r))
+        ]
+        return LedgerFile(
+            schema=SCHEMA, noise=self.experiment.privacy.noise, delta=self.delta, entries=tuple(entries)
+        )
+
+    def guarantees(self) -> tuple[Guarantee, ...]:
+        """What the run will be able to promise."""
+        return guarantees(self.ledger())
+
+    def rehearse(self) -> Aggregate:
+        """One aggregation of zeros in place of releases: its bytes are those of a round."""
+        zeros = np.zeros(self.labels.length, np.int64)
+        return self.aggregator.aggregate({c.name: zeros for c in self.clients}, self.terms(1))
+
+
+def make_plan(experiment: Experiment) -> Plan:
+    """Load the data and settle everything; nothing is trained and nothing is written.
+
+    Raises:
+        InputError: for whatever is wrong with the request; the message names the value and the remedy.
+    """
+    data = load_federated(experiment.data, experiment.client_count(), experiment.seed)
+    shape = InputShape(data.modality, data.input_shape, len(data.classes), data.vocabulary or 0)
+    models = experiment.client_models(len(data.clients))
+    clients = tuple(
+        PlannedClient(name, examples, model)
+        for name, examples, model in zip(data.client_names, data.clients, models, strict=True)
+    )
+    _check_deltas(experiment, clients)
+    _check_models(experiment, clients, shape)
+    summing = aggregator(experiment.aggregation)
+    threshold = _threshold(experiment, len(clients), summing)
+    weighted = experiment.student.consensus == "weighted"
+    labels = SoftLabelShape(
+        rows=len(data.transfer),
+        classes=shape.classes,
+        clip=experiment.release.clip,
+        weight_cap=experiment.release.weight_cap if weighted else None,
+    )
+    noise = _noise(experiment, labels, threshold, summing)
+    grid = encoding(
+        clip=experiment.release.clip, sigma=noise.sigma, step=experiment.release.step, clients=len(clients)
+    )
+    return Plan(
+        experiment, data, shape, clients, _dp_plan(experiment), labels, noise, grid, threshold, summing
+    )
+
+
+def _check_deltas(experiment: Experiment, clients: tuple[PlannedClient, ...]) -> None:
+    largest = max(clients, key=lambda c: len(c.examples))
+    privacy = experiment.privacy
+    if privacy.dp_sgd and privacy.delta >= 1 / len(largest.examples):
+        raise BudgetError(
+            f"privacy.delta = {privacy.delta} is not below 1/{len(largest.examples)}, the examples of {largest.name}: "
+            f"it would allow giving one example away whole; take {0.1 / len(largest.examples):.0e} or less"
+        )
+    if privacy.client_delta >= 1 / len(clients):
+        raise BudgetError(
+            f"privacy.client_delta = {privacy.client_delta} is not below 1/{len(clients)}, the number of clients; "
+            f"take {0.1 / len(clients):.0e} or less"
+        )
+
+
+def _check_models(experiment: Experiment, clients: tuple[PlannedClient, ...], shape: InputShape) -> None:
+    from securekd.models.registry import build
+    from securekd.training.dp_sgd import refuse_unsuited
+
+    teachers: list[Model] = [c.model for c in clients]
+    others = [experiment.student.model, central_model(experiment)]
+    for model in {repr(m): m for m in (*teachers, *others)}.values():
+        network = build(model, shape, seed=0)
+        if experiment.privacy.dp_sgd and model is not experiment.student.model:
+            refuse_unsuited(network)
+
+
+def central_model(experiment: Experiment) -> Model:
+    """The model of the centralised yardstick."""
+    return experiment.centralized.model or experiment.student.model
+
+
+def _threshold(experiment: Experiment, clients: int, summing: Aggregator) -> int:
+    cohort = experiment.cohort
+    try:
+        lowest = recommended_threshold(clients, cohort.colluders) if summing.sums_only else 2
+    except ProtocolError as error:
+        raise SettingError(f"{clients} clients, of whom {cohort.colluders} may collude: {error}") from error
+    threshold = lowest if cohort.threshold is None else cohort.threshold
+    if threshold < lowest:
+        raise SettingError(
+            f"cohort.threshold = {threshold} is unsafe for {clients} clients of whom {cohort.colluders} may collude: "
+            f"a server could open two sums; take {lowest} or more"
+        )
+    if clients - cohort.dropouts < threshold:
+        raise SettingError(
+            f"cohort.dropouts = {cohort.dropouts} leaves {clients - cohort.dropouts} of {clients} clients, and {threshold} "
+            "must survive; lower it, or have more clients"
+        )
+    return threshold
+
+
+def _noise(experiment: Experiment, labels: SoftLabelShape, threshold: int, summing: Aggregator) -> NoisePlan:
+    shares = unknown_shares(
+        sums_only=summing.sums_only, threshold=threshold, colluders=experiment.cohort.colluders
+    )
+    sigma = experiment.release.noise
+    if experiment.privacy.client_epsilon is not None:
+        sigma = calibrated_sigma(
+            epsilon=experiment.privacy.client_epsilon,
+            delta=experiment.privacy.client_delta,
+            sensitivity=labels.sensitivity,
+            rounds=experiment.rounds,
+            shares=shares["server"],
+        )
+    return NoisePlan(labels.sensitivity, sigma, shares)
+
+
+def _dp_plan(experiment: Experiment) -> DpSgdPlan | None:
+    if not experiment.privacy.dp_sgd:
+        return None
+    training, privacy = experiment.training, experiment.privacy
+    steps = math.floor(training.epochs / training.sampling_rate / experiment.rounds + 1e-9)
+    if steps < 1:
+        raise SettingError(
+            f"training.epochs = {training.epochs} at sampling rate {training.sampling_rate} leaves no step for each of "
+            f"{experiment.rounds} rounds; raise it to {training.sampling_rate * experiment.rounds:g} or more"
+        )
+    noise_multiplier = calibrate_dp_sgd(
+        training.sampling_rate, steps * experiment.rounds, privacy.epsilon, privacy.delta, privacy.neighbours
+    )
+    return DpSgdPlan(training.sampling_rate, steps, noise_multiplier, training.clip)

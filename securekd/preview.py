@@ -1,0 +1,69 @@
+"""What `securekd run --dry-run` shows: the split, the guarantee and the bytes of a plan."""
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from securekd.models.registry import build
+from securekd.plan import Plan
+from securekd.record import GuaranteeRecord
+from securekd.runner import server_sees
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClientPreview(_Part):
+    """One client: what it holds and what it trains."""
+
+    name: str
+    model: str
+    examples: int
+    by_class: tuple[int, ...]
+
+
+class Preview(_Part):
+    """A plan in figures."""
+
+    classes: tuple[str, ...]
+    clients: tuple[ClientPreview, ...]
+    transfer: int
+    transfer_labels: bool
+    test: int
+    server_sees: str
+    guarantees: tuple[GuaranteeRecord, ...]
+    upload_bytes_per_client: float
+    download_bytes_per_client: float
+    fedavg_bytes_per_client: float
+
+
+def preview(plan: Plan) -> Preview:
+    """The figures of a plan; bytes are those of an aggregation of zeros, so they are the run's own."""
+    rehearsed, rounds = plan.rehearse(), plan.experiment.rounds
+    clients = len(plan.clients)
+    lessons = (rounds - 1) * 4 * plan.labels.rows * plan.labels.classes
+    weights = [sum(v.numel() for v in build(c.model, plan.shape, 0).state_dict().values()) for c in plan.clients]
+    return Preview(
+        classes=plan.data.classes,
+        clients=tuple(
+            ClientPreview(
+                name=c.name,
+                model=c.model.kind,
+                examples=len(c.examples),
+                by_class=tuple(np.bincount(c.examples.labels, minlength=plan.shape.classes).tolist()),  # type: ignore[arg-type]
+            )
+            for c in plan.clients
+        ),
+        transfer=len(plan.data.transfer),
+        transfer_labels=plan.data.transfer.labels is not None,
+        test=len(plan.data.test),
+        server_sees=server_sees(plan),
+        guarantees=tuple(GuaranteeRecord(**vars(g)) for g in plan.guarantees()),
+        upload_bytes_per_client=rounds * _total(rehearsed.upload) / clients,
+        download_bytes_per_client=rounds * _total(rehearsed.download) / clients + lessons,
+        fedavg_bytes_per_client=4 * rounds * float(np.mean(weights)),
+    )
+
+
+def _total(by_phase: object) -> int:
+    return sum(sum(by.values()) for by in by_phase.values())  # type: ignore[attr-defined]

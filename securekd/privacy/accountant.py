@@ -1,0 +1,152 @@
+"""From the ledger to ε: the only place where a privacy loss is computed.
+
+DP-SGD is composed by dp-accounting's privacy loss distributions, Gaussian releases by their exact curve. Clients hold
+disjoint records, so an example's ε is the largest over clients, not their sum; a client's ε is its own too.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from securekd.errors import BudgetError, RunError
+from securekd.privacy.events import (
+    UNITS,
+    VIEWS,
+    DpSgdEvent,
+    Entry,
+    GaussianEvent,
+    Neighbours,
+    Unit,
+    UnprotectedEvent,
+    View,
+)
+from securekd.privacy.gaussian import gaussian_epsilon
+from securekd.privacy.ledger import LedgerFile
+
+REPORT_GRID = 1e-4
+CALIBRATION_GRID = 1e-3
+
+Event = DpSgdEvent | GaussianEvent | UnprotectedEvent
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """An ε with all that it takes to mean something.
+
+    Attributes:
+        view: against whom.
+        unit: what is protected.
+        neighbours: the neighbouring relation; None where no guarantee is given.
+        epsilon: the bound; None where none is given.
+        delta: the δ that goes with it.
+        events: number of ledger entries behind it, over all clients.
+        why: the reason why none is given.
+    """
+
+    view: View
+    unit: Unit
+    neighbours: Neighbours | None
+    epsilon: float | None
+    delta: float
+    events: int
+    why: str | None
+
+
+def guarantees(ledger: LedgerFile) -> tuple[Guarantee, ...]:
+    """What the ledger proves, for each unit and view."""
+    return tuple(
+        _guarantee([e for e in ledger.entries if e.unit == unit and view in e.views], unit, view, ledger)
+        for unit in UNITS
+        for view in VIEWS
+    )
+
+
+def compose_epsilon(events: Iterable[Event], neighbours: Neighbours, delta: float) -> float:
+    """ε of one client's events together.
+
+    Raises:
+        RunError: for a composition that this accountant does not know.
+    """
+    counted = Counter(events)
+    gaussians = {e: n for e, n in counted.items() if isinstance(e, GaussianEvent)}
+    if len(gaussians) == len(counted):
+        return gaussian_epsilon(sum(n / e.noise_multiplier**2 for e, n in gaussians.items()) ** 0.5, delta)
+    steps = {e: n for e, n in counted.items() if isinstance(e, DpSgdEvent)}
+    if len(steps) == len(counted) and neighbours in ("add_remove", "replace_one"):
+        return _dp_sgd_epsilon(tuple(sorted(steps.items(), key=repr)), neighbours, delta, REPORT_GRID)
+    raise RunError(f"no accountant composes {sorted({e.kind for e in counted})} under {neighbours}; no ε is given")
+
+
+def calibrate_dp_sgd(sampling_rate: float, steps: int, epsilon: float, delta: float, neighbours: Neighbours) -> float:
+    """The smallest noise multiplier (to 0.1%) with which `steps` steps of DP-SGD stay within (ε, δ).
+
+    Raises:
+        BudgetError: if no noise up to 10⁴ would.
+    """
+
+    def cost(noise_multiplier: float, grid: float = CALIBRATION_GRID) -> float:
+        event = DpSgdEvent(sampling_rate=sampling_rate, noise_multiplier=noise_multiplier, steps=steps)
+        return _dp_sgd_epsilon(((event, 1),), neighbours, delta, grid)
+
+    low, high = 0.05, 1.0
+    while cost(high) > epsilon:
+        low, high = high, 2 * high
+        if high > 1e4:
+            raise BudgetError(
+                f"ε = {epsilon} at δ = {delta} cannot be met with sampling rate {sampling_rate} and {steps} steps; "
+                "raise privacy.epsilon, or lower training.sampling_rate or training.epochs"
+            )
+    while high / low > 1.001:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if cost(middle) <= epsilon else (middle, high)
+    while cost(high, REPORT_GRID) > epsilon:
+        high *= 1.0005
+    return high
+
+
+@cache
+def _dp_sgd_epsilon(
+    events: tuple[tuple[DpSgdEvent, int], ...], neighbours: Neighbours, delta: float, grid: float
+) -> float:
+    import dp_accounting as dpa
+    from dp_accounting import pld
+
+    relation = {
+        "add_remove": dpa.NeighboringRelation.ADD_OR_REMOVE_ONE,
+        "replace_one": dpa.NeighboringRelation.REPLACE_ONE,
+    }[neighbours]
+    accountant: Any = pld.PLDAccountant(relation, value_discretization_interval=grid)
+    merged: Counter[tuple[float, float]] = Counter()
+    for event, times in events:
+        merged[event.sampling_rate, event.noise_multiplier] += times * event.steps
+    for (rate, noise), count in merged.items():
+        gaussian = dpa.GaussianDpEvent(noise)
+        accountant.compose(dpa.PoissonSampledDpEvent(rate, gaussian) if rate < 1 else gaussian, count)
+    return float(accountant.get_epsilon(delta))
+
+
+def _guarantee(entries: Sequence[Entry], unit: Unit, view: View, ledger: LedgerFile) -> Guarantee:
+    delta = ledger.delta[unit]
+
+    def none(why: str) -> Guarantee:
+        return Guarantee(view, unit, None, None, delta, len(entries), why)
+
+    if not entries:
+        return none("nothing in the ledger protects this unit in this view")
+    for entry in entries:
+        if isinstance(entry.event, UnprotectedEvent):
+            return none(entry.event.why)
+    relations = {e.neighbours for e in entries}
+    if len(relations) != 1:
+        return none(f"the ledger mixes neighbouring relations: {sorted(relations)}")
+    relation = relations.pop()
+    clients = {e.client for e in entries}
+    distinct = {tuple(sorted((e.event for e in entries if e.client == c), key=repr)) for c in clients}
+    epsilon = max(compose_epsilon(events, relation, delta) for events in distinct)
+    if ledger.noise == "seeded":
+        return none(
+            f"the noise is seeded: whoever knows the seed can take it away (with privacy.noise = 'os', ε = {epsilon:.4g})"
+        )
+    return Guarantee(view, unit, relation, epsilon, delta, len(entries), None)

@@ -1,0 +1,94 @@
+"""The ledger: an append-only list of privacy events, on disk before anything that they pay for leaves a client."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from securekd.errors import FolderError, RunError
+from securekd.files import write_atomically
+from securekd.privacy.events import Entry, Unit
+
+SCHEMA: Literal["securekd.ledger/1"] = "securekd.ledger/1"
+
+
+class LedgerFile(BaseModel):
+    """`ledger.json`: where noise came from, the δ that each unit's ε is stated at, and every entry as it was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_: Literal["securekd.ledger/1"] = Field(SCHEMA, alias="schema")
+    noise: Literal["os", "seeded"]
+    delta: dict[Unit, float]
+    entries: tuple[Entry, ...] = ()
+
+
+class Ledger:
+    """A ledger that lives in a file; what was appended is never changed or taken out."""
+
+    def __init__(self, path: Path, *, noise: Literal["os", "seeded"], delta: dict[Unit, float]) -> None:
+        """Open the ledger at `path`, or begin one with these δ.
+
+        Raises:
+            FolderError: if there is a ledger that cannot be read, or one that states another δ.
+        """
+        self._path = path
+        self._file = read_ledger(path) if path.exists() else LedgerFile(schema=SCHEMA, noise=noise, delta=delta)
+        if (self._file.delta, self._file.noise) != (delta, noise):
+            raise FolderError(
+                f"{path} is for δ = {self._file.delta} and {self._file.noise} noise, and this run for {delta} and {noise}; "
+                "resume with the run's own settings"
+            )
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, oldest first."""
+        return self._file.entries
+
+    @property
+    def file(self) -> LedgerFile:
+        """The ledger as it stands on disk."""
+        return self._file
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Write entries to disk, and return only when they are there.
+
+        An entry that stands in the ledger already is the same event met again after a resumption (a release is stored
+        before its event is written, and sent after): it is not charged twice.
+
+        Raises:
+            RunError: if the same client, round, phase, unit and view has another event already.
+        """
+        known = {_key(e, view): e for e in self.entries for view in e.views}
+        new = []
+        for entry in entries:
+            before = [known.get(_key(entry, view)) for view in entry.views]
+            if all(b == entry for b in before):
+                continue
+            if any(b is not None for b in before):
+                raise RunError(f"the ledger holds another {entry.phase} event of {entry.client} in round {entry.round}; nothing was released")
+            known |= {_key(entry, view): entry for view in entry.views}
+            new.append(entry)
+        if new:
+            file = self._file.model_copy(update={"entries": self._file.entries + tuple(new)})
+            write_atomically(self._path, file.model_dump_json(by_alias=True, indent=1).encode())
+            self._file = file
+
+
+def read_ledger(path: Path) -> LedgerFile:
+    """The ledger in a file.
+
+    Raises:
+        FolderError: if it is missing, or not a ledger of this version.
+    """
+    try:
+        return LedgerFile.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise FolderError(f"cannot read the ledger {path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise FolderError(f"{path} is not a {SCHEMA} ledger: {error.errors()[0]['msg']}") from error
+
+
+def _key(entry: Entry, view: str) -> tuple[str, int, str, str, str]:
+    return entry.client, entry.round, entry.phase, entry.unit, view

@@ -1,0 +1,197 @@
+"""`result.json`: the record of a run, and the contract with every tool that reads it (`securekd.result/1`).
+
+Keys are added, never renamed. The record itself is not private: utility on private data, baselines, leakage and counts
+are computed from it. What may be shared is the student.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from securekd.errors import FolderError
+from securekd.privacy.events import Neighbours, Unit, View
+
+SCHEMA: Literal["securekd.result/1"] = "securekd.result/1"
+
+Point = Literal["client_model", "client_release", "aggregate", "student"]
+POINTS: tuple[Point, ...] = ("client_model", "client_release", "aggregate", "student")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Environment(_Part):
+    """Where and with what a run was made."""
+
+    securekd: str
+    python: str
+    platform: str
+    versions: dict[str, str] = Field(description="versions of the packages that computed something")
+    seed: int
+    noise: Literal["os", "seeded"] = Field(description="seeded: repeatable, and nothing is protected")
+
+
+class Utility(_Part):
+    """How good a model is on the test set; precision, recall and F1 are macro averages over classes."""
+
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    examples: int = Field(description="rows of the test set")
+
+
+class LocalUtility(_Part):
+    """One client, alone: its own data, its own model, the whole privacy budget."""
+
+    client: str
+    model: str
+    examples: int = Field(description="the client's private examples")
+    utility: Utility
+
+
+class Utilities(_Part):
+    """The student against everything that it could be compared with."""
+
+    student: Utility
+    local_mean: Utility
+    local_best: Utility
+    centralized: Utility = Field(description="all data in one place, trained with the same DP")
+    centralized_nonprivate: Utility = Field(description="all data in one place, no privacy")
+    locals: tuple[LocalUtility, ...]
+
+
+class Round(_Part):
+    """What one round did."""
+
+    round: int
+    student: Utility
+    clients_mean_accuracy: float = Field(description="of the clients' models on the test set, after this round's training")
+    survivors: int
+    dropped: tuple[str, ...]
+    clipped_rows: float = Field(description="share of released rows that the clip shortened")
+    zeroed_rows: int = Field(description="released rows with a NaN or infinite logit, sent as zeros")
+    zeroed_gradients: int = Field(description="per-example gradients that were not finite, counted as zero")
+
+
+class GuaranteeRecord(_Part):
+    """An ε, with its view, unit, neighbouring relation and δ; or none, and why."""
+
+    view: View
+    unit: Unit
+    neighbours: Neighbours | None
+    epsilon: float | None = Field(description="null means none is given")
+    delta: float
+    events: int = Field(description="ledger entries behind it")
+    why: str | None = Field(description="why none is given")
+
+
+class PrivacyRecord(_Part):
+    """What is proven."""
+
+    guarantees: tuple[GuaranteeRecord, ...]
+    dp_sgd_noise_multiplier: float | None
+    release_noise: float = Field(description="standard deviation of each client's release noise")
+    release_sensitivity: float = Field(description="L2 bound of one client's release")
+    server_sees: str = Field(description="in one sentence")
+
+
+class Rate(_Part):
+    """A true-positive rate at a false-positive rate, with its exact interval."""
+
+    value: float
+    low: float
+    high: float
+    resolved: bool = Field(description="false where non-members are too few; pages withhold the value then")
+
+
+class Leakage(_Part):
+    """One attack at one observation point."""
+
+    point: Point
+    attack: str
+    auc: float
+    auc_ci: tuple[float, float]
+    tpr_at_fpr: dict[Literal["0.1", "0.01", "0.001"], Rate]
+    epsilon_lower: float
+    confidence: float
+    members: int
+    nonmembers: int
+    epsilon: float | None = Field(description="the example-level ε that this must stay below; null: none is given")
+    seen_by: str = Field(description="who stands at this point in this run")
+
+
+class MeanMax(_Part):
+    """Bytes for a client, over the whole run."""
+
+    mean: float
+    max: int
+
+
+class Communication(_Part):
+    """Every byte of the protocol, both ways."""
+
+    upload_bytes_per_client: MeanMax
+    download_bytes_per_client: MeanMax
+    by_phase: dict[str, dict[Literal["upload", "download"], int]] = Field(description="over all clients and rounds")
+    rounds: int
+    fedavg_bytes_per_client: MeanMax = Field(
+        description="upload, had the same clients sent their weights in each round, masked, 4 bytes a weight"
+    )
+
+
+class Compute(_Part):
+    """Time and memory."""
+
+    wall_s: float = Field(description="of the call that finished the run")
+    by_phase: dict[str, float] = Field(description="seconds, added up over worker processes and over resumed calls")
+    peak_rss_bytes: int = Field(description="largest resident set of a process")
+
+
+class Holdings(_Part):
+    """Who holds what: private examples by client and class. This is private data of the clients."""
+
+    classes: tuple[str, ...]
+    clients: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...] = Field(description="clients × classes")
+    transfer: int
+    test: int
+
+
+class Result(_Part):
+    """The whole record."""
+
+    schema_: Literal["securekd.result/1"] = Field(SCHEMA, alias="schema")
+    experiment: dict[str, Any] = Field(description="the configuration as resolved")
+    environment: Environment
+    data: Holdings
+    rounds: tuple[Round, ...]
+    utility: Utilities
+    privacy: PrivacyRecord
+    leakage: tuple[Leakage, ...]
+    communication: Communication
+    compute: Compute
+
+    def to_json(self) -> bytes:
+        """The file's bytes; NaN and infinity cannot occur in it."""
+        return (json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, allow_nan=False) + "\n").encode()
+
+
+def read_result(folder: Path) -> Result:
+    """The record of a finished run.
+
+    Raises:
+        FolderError: if the folder has none, or one of another version.
+    """
+    path = folder / "result.json"
+    try:
+        return Result.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise FolderError(f"no finished run in {folder} ({error.strerror}: {path.name}); give a run's folder, or resume it") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(p) for p in first["loc"])
+        raise FolderError(f"{path} is not a {SCHEMA} record: {place}: {first['msg']}") from error

@@ -1,0 +1,293 @@
+"""`run`: from an experiment to a finished run folder, through phases that a later call can take up again."""
+
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from securekd.baselines import Baselines, baselines
+from securekd.checkpoint import PhaseStore
+from securekd.config import load_experiment, to_toml
+from securekd.errors import FolderError, PromiseError
+from securekd.evaluation import labels_of, utility
+from securekd.experiment import Experiment
+from securekd.files import write_atomically
+from securekd.leakage import measure
+from securekd.models.folder import save_model
+from securekd.parallel import performer
+from securekd.plan import Plan, make_plan
+from securekd.privacy.accountant import Guarantee, guarantees
+from securekd.privacy.ledger import Ledger
+from securekd.record import (
+    SCHEMA,
+    Communication,
+    Compute,
+    Environment,
+    GuaranteeRecord,
+    Holdings,
+    Leakage,
+    MeanMax,
+    PrivacyRecord,
+    Result,
+    Round,
+    Utilities,
+)
+from securekd.strategy import RoundOutcome, Workshop, strategy
+from securekd.training.dp_sgd import predict
+from securekd.training.tasks import network_of
+
+PACKAGES = ("torch", "opacus", "transformers", "datasets", "dp-accounting", "numpy", "scipy", "cryptography")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: phases done, phases in all, and the one that has just ended."""
+
+    done: int
+    total: int
+    phase: str
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def run(experiment: Experiment, out: Path, on_progress: OnProgress = lambda progress: None) -> Result:
+    """Carry out an experiment in a new folder.
+
+    Args:
+        experiment: what to do.
+        out: the run's folder, which must not exist.
+        on_progress: hears of every finished phase.
+
+    Returns:
+        The record, which `out/result.json` holds too.
+
+    Raises:
+        InputError: if the request is wrong; nothing is written then.
+        RunError: if a phase fails; the folder can be resumed.
+        PromiseError: if an attack's lower bound exceeds the proven ε; the folder is complete.
+    """
+    if out.exists():
+        raise FolderError(f"{out} exists; take another folder, or finish the run in it with --resume {out}")
+    plan = make_plan(experiment)
+    out.mkdir(parents=True)
+    write_atomically(out / "config.toml", to_toml(experiment).encode())
+    return carry_out(plan, out, on_progress)
+
+
+def resume(out: Path, on_progress: OnProgress = lambda progress: None) -> Result:
+    """Finish the run in a folder, from the last phase that ended.
+
+    Raises:
+        FolderError: if there is no run in the folder, or it is finished.
+    """
+    if not (out / "config.toml").is_file():
+        raise FolderError(f"{out} holds no run (no config.toml); begin one with --out {out}")
+    if (out / "result.json").exists():
+        raise FolderError(f"the run in {out} is finished; `securekd report {out}` writes its page anew")
+    return carry_out(make_plan(load_experiment(out / "config.toml")), out, on_progress)
+
+
+def carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
+    """All phases of a plan, and the record; the working state is deleted at the end."""
+    count = _Counter(phases(plan), on_progress)
+    store = PhaseStore(out / "state", count)
+    ledger = Ledger(out / "ledger.json", noise=plan.experiment.privacy.noise, delta=plan.delta)
+    start = time.monotonic()
+    with performer(plan.experiment.runtime.workers, len(plan.clients)) as perform:
+        workshop = Workshop(plan, store, ledger, perform)
+        playing = strategy(plan.experiment.strategy)
+        outcomes: list[RoundOutcome] = []
+        for number in range(1, plan.experiment.rounds + 1):
+            outcomes.append(playing.play(workshop, number, outcomes[-1] if outcomes else None))
+        compared = baselines(plan, store, perform)
+        proven = guarantees(ledger.file)
+        before = time.monotonic()
+        leakage = measure(plan, outcomes[-1], perform, example_epsilon(proven))
+        audit_seconds = time.monotonic() - before
+    result = _result(plan, outcomes, compared, proven, leakage, _compute(store, audit_seconds, start))
+    _finish(plan, out, outcomes[-1], result)
+    refuse_leak(leakage)
+    return result
+
+
+def phases(plan: Plan) -> int:
+    """How many phases `carry_out` goes through."""
+    clients = len(plan.clients)
+    return plan.experiment.rounds * (2 * clients + 2) + clients + 1 + (plan.dp is not None)
+
+
+def example_epsilon(proven: tuple[Guarantee, ...]) -> float | None:
+    """The ε for one example that holds wherever an adversary stands, or None."""
+    found = [g.epsilon for g in proven if g.unit == "example"]
+    return max(e for e in found if e is not None) if found and None not in found else None
+
+
+def refuse_leak(leakage: tuple[Leakage, ...]) -> None:
+    """Raise `PromiseError` if an attack proves more leakage than the accountant allows."""
+    for found in leakage:
+        if found.epsilon is not None and found.epsilon_lower > found.epsilon:
+            raise PromiseError(
+                f"the {found.attack} attack at {found.point} proves ε ≥ {found.epsilon_lower:.3g} with "
+                f"{found.confidence:.0%} confidence, above the promised {found.epsilon:.3g}: this is a bug, please report it"
+            )
+
+
+class _Counter:
+    def __init__(self, total: int, on_progress: OnProgress) -> None:
+        self._seen: set[str] = set()
+        self._total = total
+        self._on_progress = on_progress
+
+    def __call__(self, name: str, saved: object) -> None:
+        self._seen.add(name)
+        self._on_progress(Progress(len(self._seen), self._total, name))
+
+
+def _finish(plan: Plan, out: Path, last: RoundOutcome, result: Result) -> None:
+    from securekd.report import render
+
+    network = network_of(plan.experiment.student.model, plan.shape, 0, last.student)
+    save_model(network, plan.experiment.student.model, plan.shape, plan.data.classes, out / "student")
+    write_atomically(out / "report.html", render(result).encode())
+    write_atomically(out / "result.json", result.to_json())
+    shutil.rmtree(out / "state")
+
+
+def _result(
+    plan: Plan,
+    outcomes: list[RoundOutcome],
+    compared: Baselines,
+    proven: tuple[Guarantee, ...],
+    leakage: tuple[Leakage, ...],
+    compute: Compute,
+) -> Result:
+    rounds = tuple(_round(plan, outcome) for outcome in outcomes)
+    return Result(
+        schema=SCHEMA,
+        experiment=plan.experiment.model_dump(mode="json"),
+        environment=environment(plan.experiment),
+        data=_holdings(plan),
+        rounds=rounds,
+        utility=Utilities(
+            student=rounds[-1].student,
+            local_mean=compared.local_mean,
+            local_best=compared.local_best,
+            centralized=compared.centralized,
+            centralized_nonprivate=compared.centralized_nonprivate,
+            locals=compared.locals,
+        ),
+        privacy=PrivacyRecord(
+            guarantees=tuple(GuaranteeRecord(**vars(g)) for g in proven),
+            dp_sgd_noise_multiplier=None if plan.dp is None else plan.dp.noise_multiplier,
+            release_noise=plan.noise.sigma,
+            release_sensitivity=plan.noise.sensitivity,
+            server_sees=server_sees(plan),
+        ),
+        leakage=leakage,
+        communication=_communication(plan, outcomes),
+        compute=compute,
+    )
+
+
+def environment(experiment: Experiment) -> Environment:
+    """Versions, platform, seed and kind of noise."""
+    return Environment(
+        securekd=version("securekd"),
+        python=platform.python_version(),
+        platform=platform.platform(terse=True),
+        versions={name: version(name) for name in PACKAGES},
+        seed=experiment.seed,
+        noise=experiment.privacy.noise,
+    )
+
+
+def server_sees(plan: Plan) -> str:
+    """What the server learns, in one sentence."""
+    clients, rounds = len(plan.clients), plan.experiment.rounds
+    over = "in one round" if rounds == 1 else f"in each of {rounds} rounds"
+    if plan.aggregator.sums_only:
+        return f"only sums of at least {plan.threshold} of {clients} clients' noised releases, {over}"
+    return f"every client's noised release, {over}: nothing hides one client from the server"
+
+
+def _round(plan: Plan, outcome: RoundOutcome) -> Round:
+    test, runtime = plan.data.test, plan.experiment.runtime
+
+    def logits(network: object) -> np.ndarray:
+        return predict(network, test.inputs, micro_batch=runtime.micro_batch, device=runtime.device)  # type: ignore[arg-type]
+
+    truth = labels_of(test)
+    accuracies = [
+        (logits(network_of(c.model, plan.shape, 0, outcome.clients[c.name])).argmax(1) == truth).mean()
+        for c in plan.clients
+    ]
+    student = network_of(plan.experiment.student.model, plan.shape, 0, outcome.student)
+    survivors = set(outcome.aggregate.survivors)
+    return Round(
+        round=outcome.number,
+        student=utility(logits(student), truth),
+        clients_mean_accuracy=float(np.mean(accuracies)),
+        survivors=len(survivors),
+        dropped=tuple(c.name for c in plan.clients if c.name not in survivors),
+        clipped_rows=outcome.clipped_rows,
+        zeroed_rows=outcome.zeroed_rows,
+        zeroed_gradients=outcome.zeroed_gradients,
+    )
+
+
+def _communication(plan: Plan, outcomes: list[RoundOutcome]) -> Communication:
+    names = [c.name for c in plan.clients]
+    up, down = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    by_phase: dict[str, dict[str, int]] = {}
+
+    def add(phase: str, way: str, client: str, count: int) -> None:
+        (up if way == "upload" else down)[client] += count
+        by_phase.setdefault(phase, {"upload": 0, "download": 0})[way] += count
+
+    for outcome in outcomes:
+        for way, phases_of in (("upload", outcome.aggregate.upload), ("download", outcome.aggregate.download)):
+            for phase, by_client in phases_of.items():
+                for client, count in by_client.items():
+                    add(phase, way, client, count)
+        if outcome is not outcomes[-1]:  # what the clients learn before they train again, as float32
+            for client in names:
+                add("consensus", "download", client, 4 * outcome.consensus.size)
+    weights = [4 * sum(v.size for v in outcomes[-1].clients[n].values()) * len(outcomes) for n in names]
+    return Communication(
+        upload_bytes_per_client=_mean_max(list(up.values())),
+        download_bytes_per_client=_mean_max(list(down.values())),
+        by_phase=by_phase,  # type: ignore[arg-type]
+        rounds=len(outcomes),
+        fedavg_bytes_per_client=_mean_max(weights),
+    )
+
+
+def _mean_max(values: list[int]) -> MeanMax:
+    return MeanMax(mean=float(np.mean(values)), max=max(values))
+
+
+def _holdings(plan: Plan) -> Holdings:
+    return Holdings(
+        classes=plan.data.classes,
+        clients=tuple(c.name for c in plan.clients),
+        counts=tuple(
+            tuple(np.bincount(labels_of(c.examples), minlength=plan.shape.classes).tolist()) for c in plan.clients
+        ),
+        transfer=len(plan.data.transfer),
+        test=len(plan.data.test),
+    )
+
+
+def _compute(store: PhaseStore, audit_seconds: float, start: float) -> Compute:
+    by_phase = store.seconds() | {"audit": audit_seconds}
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return Compute(wall_s=time.monotonic() - start, by_phase=by_phase, peak_rss_bytes=peak * unit)

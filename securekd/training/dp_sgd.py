@@ -1,0 +1,199 @@
+"""DP-SGD (Abadi et al. 2016) on Opacus' per-example gradients, without its loader and engine.
+
+What stock use leaves open is closed here: an own Poisson sampler at the rate that is accounted for, a step with noise
+also when the sample is empty, norms accumulated in float64 and clipped a hair under C, non-finite gradients zeroed
+and counted, batch dimensions compared over all parameters, a loss for each example, and noise from a CSPRNG.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from opacus.grad_sample import GradSampleHooks
+from opacus.optimizers import DPOptimizer
+from opacus.validators import ModuleValidator
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from securekd.errors import ModelError
+from securekd.randomness import Csprng
+
+# Clipping stops this far below C, which covers the rounding of float32 products; norms themselves are float64.
+CLIP_MARGIN = 1.0 - 1e-6
+
+
+@dataclass(frozen=True)
+class DpSgdPlan:
+    """What the guarantee rests on: the accountant is told exactly this.
+
+    Attributes:
+        sampling_rate: probability with which each example enters a step, independently of all others.
+        steps: number of noisy steps.
+        noise_multiplier: standard deviation of the noise, in units of `clip`.
+        clip: L2 norm C to which each example's gradient is clipped.
+    """
+
+    sampling_rate: float
+    steps: int
+    noise_multiplier: float
+    clip: float
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What happened in training, for the record.
+
+    Attributes:
+        steps: steps taken.
+        zeroed: per-example gradients that were not finite, and counted as zero.
+    """
+
+    steps: int
+    zeroed: int
+
+
+class StrictDPOptimizer(DPOptimizer):  # type: ignore[misc]
+    """Opacus' optimizer with the clipping and the noise that the guarantee needs."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, *, plan: DpSgdPlan, population: int, noise: Csprng) -> None:
+        super().__init__(
+            optimizer,
+            noise_multiplier=plan.noise_multiplier,
+            max_grad_norm=plan.clip,
+            expected_batch_size=1,  # replaced below: it may be a fraction
+        )
+        self.expected_batch_size = plan.sampling_rate * population
+        self._csprng = noise
+        self.zeroed = 0
+
+    def clip_and_accumulate(self) -> None:
+        """Add the clipped gradients of one micro-batch to `summed_grad`."""
+        grads = self.grad_samples
+        factor = clip_factors(grads, self.max_grad_norm)
+        self.zeroed += int((factor == 0).sum())
+        for parameter, grad in zip(self.params, grads, strict=True):
+            clean = torch.where((factor == 0).view(-1, *[1] * (grad.dim() - 1)), torch.zeros_like(grad), grad)
+            total = torch.einsum("i,i...", factor.to(grad.dtype), clean)
+            parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
+            parameter.grad_sample = None
+
+    def add_noise(self) -> None:
+        """Gaussian noise of standard deviation noise_multiplier·C on the summed gradients."""
+        scale = self.noise_multiplier * self.max_grad_norm
+        for parameter in self.params:
+            noise = torch.from_numpy(self._csprng.normal(parameter.numel())).view_as(parameter)
+            parameter.grad = (parameter.summed_grad.double() + scale * noise.to(parameter.device)).to(parameter.dtype)
+
+    def scale_grad(self) -> None:
+        """Divide by the expected batch size q·N, which (unlike the drawn one) is public."""
+        for parameter in self.params:
+            parameter.grad /= self.expected_batch_size
+
+
+def clip_factors(grads: list[Tensor], clip: float) -> Tensor:
+    """The factor that brings each example's gradient, over all parameters, to a norm of at most `clip`.
+
+    Args:
+        grads: for each parameter the per-example gradients (B, ...).
+        clip: C.
+
+    Returns:
+        float64 (B,), in [0, 1]; exactly 0 for an example whose gradient is not finite.
+
+    Raises:
+        ModelError: if parameters disagree on the batch size, since then some gradients are not per example.
+    """
+    sizes = sorted({len(g) for g in grads})
+    if len(sizes) != 1:
+        raise ModelError(f"per-example gradients disagree on the batch size: {sizes}; this model cannot be trained with DP-SGD")
+    squares = torch.zeros(sizes[0], dtype=torch.float64, device=grads[0].device)
+    for g in grads:
+        squares += g.flatten(1).double().square().sum(1)
+    norms = squares.sqrt()
+    factor = (clip * CLIP_MARGIN / norms.clamp(min=1e-300)).clamp(max=1.0)
+    return torch.where(torch.isfinite(norms), factor, torch.zeros_like(factor))
+
+
+def train_dp(
+    model: nn.Module,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    *,
+    plan: DpSgdPlan,
+    learning_rate: float,
+    momentum: float,
+    randomness: Csprng,
+    micro_batch: int,
+    device: str = "cpu",
+) -> TrainingOutcome:
+    """Train `model` in place with DP-SGD.
+
+    Args:
+        model: gives logits (N, classes).
+        inputs: private inputs (N, ...).
+        labels: private classes (N,).
+        plan: sampling rate, steps, noise and clip.
+        learning_rate: of SGD.
+        momentum: of SGD; it is post-processing.
+        randomness: secret stream, for the Poisson samples and the noise.
+        micro_batch: examples whose gradients are in memory at once; changes no result but for rounding.
+        device: torch device.
+
+    Raises:
+        ModelError: if the model mixes examples, or has layers without per-example gradients.
+    """
+    refuse_unsuited(model)
+    model.to(device).train()
+    x, y = torch.tensor(inputs), torch.tensor(labels)
+    hooks = GradSampleHooks(model, strict=True)
+    try:
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        sgd = torch.optim.SGD(trainable, lr=learning_rate, momentum=momentum)
+        optimizer = StrictDPOptimizer(sgd, plan=plan, population=len(y), noise=randomness)
+        for _ in range(plan.steps):
+            _step(model, optimizer, _poisson_micro_batches(x, y, plan, randomness, micro_batch), device)
+        return TrainingOutcome(steps=plan.steps, zeroed=optimizer.zeroed)
+    finally:
+        hooks.cleanup()
+
+
+def refuse_unsuited(model: nn.Module) -> None:
+    """Raise `ModelError` for a model without per-example gradients (batch norm, buffers that learn, nothing to train)."""
+    errors = ModuleValidator.validate(model.train(), strict=False)
+    if errors:
+        raise ModelError(f"{type(model).__name__} cannot be trained with DP-SGD: {errors[0]}; use group or layer norm")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ModelError(f"{type(model).__name__} has no trainable parameter")
+
+
+def _poisson_micro_batches(
+    x: Tensor, y: Tensor, plan: DpSgdPlan, randomness: Csprng, micro_batch: int
+) -> list[tuple[Tensor, Tensor]]:
+    sample = torch.from_numpy(randomness.poisson_sample(len(y), plan.sampling_rate))
+    return [(x[part], y[part]) for part in sample.split(micro_batch) if len(part)]
+
+
+def _step(model: nn.Module, optimizer: StrictDPOptimizer, batches: list[tuple[Tensor, Tensor]], device: str) -> None:
+    if not batches:  # still a step: the noise alone goes in, since an empty sample is part of the mechanism
+        for parameter in optimizer.params:
+            parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
+        optimizer.step()
+    for i, (x, y) in enumerate(batches):
+        optimizer.signal_skip_step(i < len(batches) - 1)
+        # GradSampleHooks multiplies by the batch size, which undoes the mean: what is clipped is each example's own loss.
+        cross_entropy(model(x.to(device)), y.to(device), reduction="mean").backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
+
+
+def predict(model: nn.Module, inputs: np.ndarray, *, micro_batch: int, device: str = "cpu") -> np.ndarray:
+    """Logits (N, classes) in float64, in inference mode."""
+    model.to(device).eval()
+    with torch.inference_mode():
+        parts: list[Any] = [
+            model(torch.tensor(inputs[i : i + micro_batch]).to(device)).double().cpu()
+            for i in range(0, len(inputs), micro_batch)
+        ]
+    return torch.cat(parts).numpy()  # type: ignore[no-any-return]
