@@ -1,0 +1,45 @@
+"""Secure aggregation that can be embedded anywhere: a server learns the sum of its clients' vectors and nothing else.
+
+Pairwise masking after Bonawitz et al. 2017 ("Practical Secure Aggregation for Privacy-Preserving Machine Learning"), as
+state machines that take bytes and give bytes; no network, no clock, no dependency but numpy and cryptography.
+
+`simulate` runs a whole session in one process. `MaskingClient` and `MaskingServer` are what another stack drives.
+`FixedPoint` turns floats into the integers that a session sums.
+"""
+
+from securekd_protocols import errors
+from securekd_protocols.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from securekd_protocols.fixed_point import FixedPoint
+from securekd_protocols.keys import Identity
+from securekd_protocols.masking.client import MaskingClient
+from securekd_protocols.masking.server import MaskedSum, MaskingServer, Outgoing
+from securekd_protocols.parameters import Member, SessionParameters, hash_context, recommended_threshold
+from securekd_protocols.policy import LocalPolicy
+from securekd_protocols.randomness import KeystreamRandomness
+from securekd_protocols.simulation import Policy, SessionResult, simulate
+from securekd_protocols.states import ClientState, ServerState, Stage
+
+__all__ = [
+    "ClientState",
+    "FixedPoint",
+    "Identity",
+    "KeystreamRandomness",
+    "LocalPolicy",
+    "LocalProtocolError",
+    "MaskedSum",
+    "MaskingClient",
+    "MaskingServer",
+    "Member",
+    "Outgoing",
+    "Policy",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "ServerState",
+    "SessionParameters",
+    "SessionResult",
+    "Stage",
+    "errors",
+    "hash_context",
+    "recommended_threshold",
+    "simulate",
+]

@@ -1,0 +1,204 @@
+"""A whole session in one process: every client, the server, and every byte between them."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securekd_protocols.errors import TooFewClients, UnknownClient, UnknownStage
+from securekd_protocols.keys import Identity
+from securekd_protocols.masking.client import MaskingClient
+from securekd_protocols.masking.server import MaskingServer, Outgoing
+from securekd_protocols.messages import Kind
+from securekd_protocols.parameters import (
+    NONCE_BYTES,
+    Member,
+    SessionParameters,
+    hash_context,
+    recommended_threshold,
+)
+from securekd_protocols.policy import LocalPolicy
+from securekd_protocols.randomness import RandomBytes
+from securekd_protocols.states import STAGE_OF, ServerState, Stage
+
+ClientId = int | str
+_KIND_OFFSET = 5  # where the frame's kind stands
+_SENT_STAGES = tuple(stage for stage in Stage if stage is not Stage.INVITATION)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a simulated session promises.
+
+    Attributes:
+        magnitude: Largest absolute value of an input's entry; clients × magnitude < 2^31.
+        colluders: How many clients may work with the server.
+        threshold: Fewest survivors; `None` takes `recommended_threshold`.
+    """
+
+    magnitude: int
+    colluders: int = 1
+    threshold: int | None = None
+
+
+@dataclass(frozen=True)
+class SessionResult:
+    """What a simulated session yields, and what it cost.
+
+    Attributes:
+        total: Exact sum of the survivors' vectors, int64, shape (vector_length,).
+        survivors: The clients in the sum, in the order in which they were given.
+        threshold: Fewest survivors that would have done.
+        bytes_up: Bytes that each client sent, by stage (`Stage` values), frames and signatures included.
+        bytes_down: Bytes that each client received, by the stage that the message closes; the server's first message
+            counts under "invitation".
+    """
+
+    total: NDArray[np.int64]
+    survivors: tuple[ClientId, ...]
+    threshold: int
+    bytes_up: Mapping[str, Mapping[ClientId, int]]
+    bytes_down: Mapping[str, Mapping[ClientId, int]]
+
+
+def simulate(
+    vectors: Mapping[ClientId, NDArray[np.signedinteger]],
+    policy: Policy,
+    *,
+    context: bytes = b"",
+    round_number: int = 0,
+    dropouts: Mapping[ClientId, str] | None = None,
+    on_server_receive: Callable[[bytes], None] | None = None,
+    insecure_randomness_for_tests: RandomBytes | None = None,
+) -> SessionResult:
+    """Sum integer vectors by a whole session of pairwise masking, in this process.
+
+    Args:
+        vectors: One integer array of shape (d,) for each client, all of the same length.
+        policy: Magnitude, colluders and threshold.
+        context: What all clients answer for; enters the session id.
+        round_number: The caller's counter.
+        dropouts: Clients that fall silent, each with the stage whose message it does not send any more: "advertise",
+            "share", "masked_input", "consistency" or "unmask".
+        on_server_receive: Called with every byte string that reaches the server, before the server sees it.
+        insecure_randomness_for_tests: Replaces the operating system's generator, identities included.
+
+    Returns:
+        Sum, survivors and bytes.
+
+    Raises:
+        ProtocolError: Any refusal, among them `ValueOutOfRange`, `WrongLength`, `NotIntegers`, `TooFewClients`,
+            `ThresholdUnsafe`, `RingTooSmall`, `TooFewSurvivors`, `UnknownClient`, `UnknownStage`.
+    """
+    if not vectors:
+        raise TooFewClients("no clients", "pass at least 3 vectors")
+    silent = _check_dropouts(dropouts or {}, vectors)
+    random_bytes = insecure_randomness_for_tests or os.urandom
+    identities = {client: Identity.generate(random_bytes) for client in vectors}
+    operator = Identity.generate(random_bytes)
+    roster = tuple(Member(repr(client), identity.public) for client, identity in identities.items())
+    chosen = policy.threshold
+    parameters = SessionParameters(
+        roster=roster,
+        server_public=operator.public,
+        threshold=recommended_threshold(len(roster), policy.colluders) if chosen is None else chosen,
+        colluders=policy.colluders,
+        vector_length=len(np.atleast_1d(next(iter(vectors.values())))),
+        magnitude=policy.magnitude,
+        round_number=round_number,
+        nonce=random_bytes(NONCE_BYTES),
+        context=hash_context(context),
+    )
+    local = LocalPolicy(
+        server_public=operator.public,
+        known={member.name: member.public for member in roster},
+        context=context,
+        round_number=round_number,
+        colluders=policy.colluders,
+    )
+    clients = [
+        MaskingClient(identity, local, insecure_randomness_for_tests=insecure_randomness_for_tests)
+        for identity in identities.values()
+    ]
+    wire = _Wire(MaskingServer(parameters, operator), clients, vectors, silent, on_server_receive)
+    wire.run()
+    outcome = wire.server.result
+    survivors = tuple(wire.names[index] for index in outcome.survivors)
+    return SessionResult(outcome.total, survivors, parameters.threshold, wire.bytes_up, wire.bytes_down)
+
+
+def _check_dropouts(dropouts: Mapping[ClientId, str], vectors: Mapping[ClientId, object]) -> dict[ClientId, Stage]:
+    known = {stage.value: stage for stage in _SENT_STAGES}
+    silent: dict[ClientId, Stage] = {}
+    for client, name in dropouts.items():
+        if client not in vectors:
+            raise UnknownClient(f"dropout of {client!r}, who has no vector", f"choose from {list(vectors)}")
+        if name not in known:
+            raise UnknownStage(f"dropout at stage {name!r}", f"choose from {list(known)}")
+        silent[client] = known[name]
+    return silent
+
+
+class _Wire:
+    """Carries frames in the order in which they were sent, counts them, and loses those of silent clients."""
+
+    def __init__(
+        self,
+        server: MaskingServer,
+        clients: list[MaskingClient],
+        vectors: Mapping[ClientId, NDArray[np.signedinteger]],
+        silent: Mapping[ClientId, Stage],
+        on_server_receive: Callable[[bytes], None] | None,
+    ) -> None:
+        self.server = server
+        self.names = tuple(vectors)
+        self.bytes_up: dict[str, dict[ClientId, int]] = {stage.value: {} for stage in _SENT_STAGES}
+        self.bytes_down: dict[str, dict[ClientId, int]] = {stage.value: {} for stage in Stage}
+        self._clients = clients
+        self._vectors = vectors
+        self._silent = silent
+        self._on_server_receive = on_server_receive
+        self._gone: set[ClientId] = set()
+
+    def run(self) -> None:
+        """Deliver until the server has finished; when nothing is under way, its patience ends."""
+        invitation = self.server.invitation()
+        under_way = deque(Outgoing(index, invitation) for index in range(len(self._clients)))
+        while self.server.state is not ServerState.FINISHED:
+            if not under_way:
+                under_way.extend(self.server.close_phase())
+            else:
+                under_way.extend(self._deliver(under_way.popleft()))
+
+    def _deliver(self, message: Outgoing) -> list[Outgoing]:
+        """Bring one message to its client, and the client's answers to the server."""
+        name, client = self.names[message.recipient], self._clients[message.recipient]
+        _count(self.bytes_down, message.data, name)
+        if name in self._gone:
+            return []
+        outgoing = []
+        for reply in client.receive(message.data):
+            if _stage(reply) is self._silent.get(name):
+                self._gone.add(name)
+                break
+            if _stage(reply) is Stage.ADVERTISE:
+                client.submit(self._vectors[name])
+            _count(self.bytes_up, reply, name)
+            if self._on_server_receive is not None:
+                self._on_server_receive(reply)
+            outgoing.extend(self.server.receive(reply))
+        return outgoing
+
+
+def _stage(frame: bytes) -> Stage:
+    return STAGE_OF[Kind(frame[_KIND_OFFSET])]
+
+
+def _count(account: dict[str, dict[ClientId, int]], frame: bytes, name: ClientId) -> None:
+    stage = account[_stage(frame).value]
+    stage[name] = stage.get(name, 0) + len(frame)

@@ -1,0 +1,97 @@
+"""Which message may follow which: the one table that client and server obey, and that the documentation draws.
+
+Each row is a stage as one side lives it. A client that gets anything else than its row's message, and a server that
+gets anything else than its row's kind, raises `OutOfOrder`; from every state a violation may lead to `ABORTED`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from securekd_protocols.messages import Kind
+
+
+class Stage(Enum):
+    """The stages of a session, by the names under which bytes are counted and dropouts are simulated."""
+
+    INVITATION = "invitation"
+    ADVERTISE = "advertise"
+    SHARE = "share"
+    MASKED_INPUT = "masked_input"
+    CONSISTENCY = "consistency"
+    UNMASK = "unmask"
+
+
+class ClientState(Enum):
+    """Where a client stands."""
+
+    INVITED = "invited"
+    ADVERTISED = "advertised"
+    SHARED = "shared"
+    MASKED = "masked"
+    SIGNED = "signed"
+    UNMASKED = "unmasked"
+    ABORTED = "aborted"
+
+
+class ServerState(Enum):
+    """What a server is collecting."""
+
+    KEYS = "keys"
+    SHARES = "shares"
+    MASKED_INPUTS = "masked inputs"
+    SIGNATURES = "signatures"
+    UNMASKING = "unmasking shares"
+    FINISHED = "finished"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True)
+class ClientStep:
+    """In `state`, a client reads one `reads`, answers with one `sends`, and is in `then`."""
+
+    state: ClientState
+    reads: Kind
+    sends: Kind
+    then: ClientState
+
+
+@dataclass(frozen=True)
+class ServerStep:
+    """In `state`, a server takes one `collects` from each client left, then sends `sends` to each, and is in `then`."""
+
+    stage: Stage
+    state: ServerState
+    collects: Kind
+    sends: Kind | None
+    then: ServerState
+
+
+CLIENT_STEPS = (
+    ClientStep(ClientState.INVITED, Kind.INVITATION, Kind.ADVERTISE, ClientState.ADVERTISED),
+    ClientStep(ClientState.ADVERTISED, Kind.KEY_BOOK, Kind.SHARES, ClientState.SHARED),
+    ClientStep(ClientState.SHARED, Kind.SHARE_DELIVERY, Kind.MASKED_INPUT, ClientState.MASKED),
+    ClientStep(ClientState.MASKED, Kind.SURVIVOR_LIST, Kind.CONSISTENCY, ClientState.SIGNED),
+    ClientStep(ClientState.SIGNED, Kind.CONSISTENCY_PROOF, Kind.UNMASK, ClientState.UNMASKED),
+)
+
+SERVER_STEPS = (
+    ServerStep(Stage.ADVERTISE, ServerState.KEYS, Kind.ADVERTISE, Kind.KEY_BOOK, ServerState.SHARES),
+    ServerStep(Stage.SHARE, ServerState.SHARES, Kind.SHARES, Kind.SHARE_DELIVERY, ServerState.MASKED_INPUTS),
+    ServerStep(
+        Stage.MASKED_INPUT, ServerState.MASKED_INPUTS, Kind.MASKED_INPUT, Kind.SURVIVOR_LIST, ServerState.SIGNATURES
+    ),
+    ServerStep(
+        Stage.CONSISTENCY, ServerState.SIGNATURES, Kind.CONSISTENCY, Kind.CONSISTENCY_PROOF, ServerState.UNMASKING
+    ),
+    ServerStep(Stage.UNMASK, ServerState.UNMASKING, Kind.UNMASK, None, ServerState.FINISHED),
+)
+
+CLIENT_STEP = {step.state: step for step in CLIENT_STEPS}
+SERVER_STEP = {step.state: step for step in SERVER_STEPS}
+
+STAGE_OF = {Kind.INVITATION: Stage.INVITATION} | {
+    kind: step.stage for step in SERVER_STEPS for kind in (step.collects, step.sends) if kind is not None
+}
+"""The stage under which a message's bytes are counted: of an answer by the server, the stage that it closes."""

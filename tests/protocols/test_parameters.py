@@ -1,0 +1,149 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from securekd_protocols.errors import (
+    BadParameter,
+    ContextMismatch,
+    DuplicateKey,
+    MalformedMessage,
+    PolicyRefused,
+    ProtocolError,
+    RingTooSmall,
+    ThresholdUnsafe,
+    TooFewClients,
+    UnknownClient,
+)
+from securekd_protocols.parameters import Member, SessionParameters, recommended_threshold
+from securekd_protocols.policy import LocalPolicy
+
+from tests.protocols.harness import Session
+
+SESSION = Session(n=5)
+GOOD = SESSION.parameters
+
+
+@given(st.integers(3, 300), st.integers(0, 300))
+def test_recommended_threshold_is_the_smallest_safe_one(clients, colluders):
+    def safe(t):
+        return 3 <= t <= clients and 2 * t > clients + colluders and t - colluders >= 2
+
+    candidates = [t for t in range(clients + 1) if safe(t)]
+    if candidates:
+        assert recommended_threshold(clients, colluders) == candidates[0]
+    else:
+        with pytest.raises(ThresholdUnsafe):
+            recommended_threshold(clients, colluders)
+
+
+def test_thresholds_by_hand():
+    assert [recommended_threshold(n) for n in (3, 4, 5, 8, 10, 32, 100)] == [3, 3, 4, 5, 6, 17, 51]
+
+
+@pytest.mark.parametrize("clients", [-1, 0, 1, 2])
+def test_too_few_clients(clients):
+    with pytest.raises(TooFewClients):
+        recommended_threshold(clients)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"threshold": 3}, ThresholdUnsafe),  # 2·3 ≤ 5 + 1: two halves could both reach it
+        ({"threshold": 6}, ThresholdUnsafe),
+        ({"colluders": -1}, ThresholdUnsafe),
+        ({"colluders": 3}, ThresholdUnsafe),
+        ({"threshold": 5, "colluders": 4}, ThresholdUnsafe),  # one honest client alone in the sum
+        ({"roster": GOOD.roster[:2]}, TooFewClients),
+        ({"roster": (*GOOD.roster[:4], GOOD.roster[0])}, BadParameter),
+        ({"roster": (*GOOD.roster[:4], Member("twin", GOOD.roster[0].public))}, DuplicateKey),
+        ({"server_public": GOOD.roster[0].public}, DuplicateKey),
+        ({"roster": (*GOOD.roster[:4], Member("short key", b"k"))}, BadParameter),
+        ({"roster": (*GOOD.roster[:4], Member("", b"k" * 32))}, BadParameter),
+        ({"roster": (*GOOD.roster[:4], Member("x" * 129, b"k" * 32))}, BadParameter),
+        ({"magnitude": 2**31 // 5 + 1}, RingTooSmall),
+        ({"magnitude": 0}, BadParameter),
+        ({"vector_length": 0}, BadParameter),
+        ({"vector_length": 2**28 + 1}, BadParameter),
+        ({"round_number": -1}, BadParameter),
+        ({"round_number": 2**64}, BadParameter),
+        ({"nonce": b""}, BadParameter),
+        ({"context": b"not a hash"}, BadParameter),
+    ],
+)
+def test_parameters_that_are_refused(change, error):
+    with pytest.raises(error):
+        replace(GOOD, **change)
+
+
+def test_encoding_round_trip():
+    assert SessionParameters.decode(GOOD.encoded) == GOOD
+
+
+@given(st.data())
+def test_no_other_bytes_are_the_same_parameters(data):
+    body = bytearray(GOOD.encoded)
+    body[data.draw(st.integers(0, len(body) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        other = SessionParameters.decode(bytes(body))
+    except ProtocolError:
+        return
+    assert other.session_id != GOOD.session_id
+
+
+@given(st.integers(0, len(GOOD.encoded) - 1))
+def test_truncated_parameters(size):
+    with pytest.raises(MalformedMessage):
+        SessionParameters.decode(GOOD.encoded[:size])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"roster": GOOD.roster[::-1]},
+        {"server_public": b"k" * 32},
+        {"threshold": 5},
+        {"colluders": 0},
+        {"vector_length": 9},
+        {"magnitude": 99},
+        {"round_number": 8},
+        {"nonce": b"n" * 32},
+        {"context": b"c" * 32},
+    ],
+)
+def test_everything_enters_the_session_id(change):
+    assert replace(GOOD, **change).session_id != GOOD.session_id
+
+
+def test_index_of():
+    assert [GOOD.index_of(member.public) for member in GOOD.roster] == [0, 1, 2, 3, 4]
+    with pytest.raises(UnknownClient):
+        GOOD.index_of(b"k" * 32)
+
+
+KNOWN = {member.name: member.public for member in GOOD.roster}
+POLICY = LocalPolicy(GOOD.server_public, KNOWN, b"digits", 7)
+
+
+def test_a_policy_accepts_what_it_asks_for():
+    POLICY.check(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("policy", "error"),
+    [
+        ({"server_public": b"k" * 32}, PolicyRefused),
+        ({"known": {name: KNOWN[name] for name in list(KNOWN)[:4]}}, PolicyRefused),
+        ({"known": KNOWN | {"client 2": KNOWN["client 1"]}}, PolicyRefused),
+        ({"known": {}}, PolicyRefused),
+        ({"round_number": 6}, PolicyRefused),
+        ({"colluders": 2}, PolicyRefused),
+        ({"fewest_clients": 6}, PolicyRefused),
+        ({"lowest_threshold": 5}, PolicyRefused),
+        ({"context": b"other digits"}, ContextMismatch),
+    ],
+)
+def test_a_policy_refuses_less(policy, error):
+    with pytest.raises(error):
+        replace(POLICY, **policy).check(GOOD)
