@@ -1,8 +1,8 @@
 """securekd: privacy-first federated distillation.
 
-Clients train models of their own kind under DP-SGD, release clipped and noised soft labels on a public transfer set, and a
-secure aggregation protocol adds them up; the server distils the sum into a student. `Experiment` says what to do, and
-`run` does it:
+Clients train models of their own kind under DP-SGD, release clipped and noised soft labels on a public transfer set,
+and a secure aggregation protocol adds them up; the server distils the sum into a student. `Experiment` says what to
+do, and `run` does it:
 
     from pathlib import Path
     from securekd import Experiment, run

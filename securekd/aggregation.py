@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from securekd_protocols import Policy, simulate
 
 from securekd.errors import RunError, SettingError
 from securekd.plugins import is_plugin, load_plugin
+from securekd_protocols import Policy, simulate
 
 BytesByClient = Mapping[str, int]
 
@@ -77,9 +77,10 @@ class PlainAggregator:
     def aggregate(self, releases: Mapping[str, np.ndarray], terms: Terms) -> Aggregate:
         """Sum in the clear; 4 bytes a value."""
         survivors = tuple(c for c in releases if c not in terms.dropouts)
-        if len(survivors) < terms.threshold:
-            raise RunError(f"{len(survivors)} of {len(releases)} clients survived round {terms.round_number}, and {terms.threshold} are needed")
-        total = np.sum([releases[c] for c in survivors], axis=0, dtype=np.int64)
+        _refuse_too_few(len(survivors), releases, terms)
+        total = np.zeros_like(releases[survivors[0]])
+        for client in survivors:
+            total += releases[client]
         sent = {c: 4 * len(releases[c]) for c in survivors}
         return Aggregate(total, survivors, {"input": sent}, {})
 
@@ -96,27 +97,43 @@ class MaskingAggregator:
     def aggregate(self, releases: Mapping[str, np.ndarray], terms: Terms) -> Aggregate:
         """Run one session with fresh keys, every client and the server in this process."""
         survivors = len(releases) - len(terms.dropouts)
-        if survivors < terms.threshold:
-            raise RunError(f"{survivors} of {len(releases)} clients survived round {terms.round_number}, and {terms.threshold} are needed")
+        _refuse_too_few(survivors, releases, terms)
         result = simulate(
-            releases,
+            dict(releases.items()),
             Policy(magnitude=terms.magnitude, colluders=terms.colluders, threshold=terms.threshold),
             context=terms.context,
             round_number=terms.round_number,
             dropouts=dict.fromkeys(terms.dropouts, "masked_input"),
             on_server_receive=self._on_server_receive,
         )
-        return Aggregate(result.total, result.survivors, result.bytes_up, result.bytes_down)
+        return Aggregate(
+            result.total,
+            tuple(str(c) for c in result.survivors),
+            _by_name(result.bytes_up),
+            _by_name(result.bytes_down),
+        )
+
+
+def _by_name(counts: Mapping[str, Mapping[int | str, int]]) -> dict[str, dict[str, int]]:
+    return {phase: {str(client): count for client, count in by.items()} for phase, by in counts.items()}
+
+
+def _refuse_too_few(survivors: int, releases: Mapping[str, np.ndarray], terms: Terms) -> None:
+    if survivors < terms.threshold:
+        raise RunError(
+            f"{survivors} of {len(releases)} clients survived round {terms.round_number}, "
+            f"and {terms.threshold} are needed"
+        )
 
 
 AGGREGATORS: dict[str, Callable[[], Aggregator]] = {"masking": MaskingAggregator, "plain": PlainAggregator}
 
 
-def aggregator(name: str) -> Aggregator:
+def aggregator_named(name: str) -> Aggregator:
     """The aggregator that a configuration names."""
     if is_plugin(name):
         plugged = load_plugin(name)
         return plugged() if isinstance(plugged, type) else plugged  # type: ignore[no-any-return]
     if name not in AGGREGATORS:
-        raise SettingError(f"no aggregation is called {name!r}; take one of {', '.join(AGGREGATORS)}, or module:attribute")
+        raise SettingError(f"no aggregation is called {name!r}; take {', '.join(AGGREGATORS)}, or module:attribute")
     return AGGREGATORS[name]()

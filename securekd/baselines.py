@@ -84,4 +84,6 @@ def _whole_budget(plan: Plan, task: TrainTask) -> TrainTask:
 def _test(plan: Plan, task: TrainTask, trained: Saved) -> Utility:
     network = network_of(task.model, task.shape, task.init_seed, trained.arrays)
     test, runtime = plan.data.test, plan.experiment.runtime
-    return utility(predict(network, test.inputs, micro_batch=runtime.micro_batch, device=runtime.device), labels_of(test))
+    return utility(
+        predict(network, test.inputs, micro_batch=runtime.micro_batch, device=runtime.device), labels_of(test)
+    )

@@ -37,20 +37,35 @@ def cli(debug: bool) -> None:
 
 @cli.command(help=RUN_HELP)
 @click.argument("config", required=False, type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting (a TOML value or a bare word).")
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder; it must not exist. Default: the next runs/run-N.")
-@click.option("--dry-run", is_flag=True, help="Print the split, the guarantee and the bytes; train nothing, write nothing.")
-@click.option("--resume", "resumed", type=click.Path(path_type=Path, file_okay=False), help="Finish the run in this folder.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting (a TOML value or a bare word)."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The run's folder; it must not exist. Default: the next runs/run-N."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print the split, the guarantee and the bytes; train nothing, write nothing."
+)
+@click.option(
+    "--resume", "resumed", type=click.Path(path_type=Path, file_okay=False), help="Finish the run in this folder."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the record (or the plan) as JSON on standard output.")
 def run(
-    config: Path | None, overrides: tuple[str, ...], out: Path | None, dry_run: bool, resumed: Path | None, as_json: bool
+    config: Path | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    dry_run: bool,
+    resumed: Path | None,
+    as_json: bool,
 ) -> None:
     """See RUN_HELP."""
     from securekd import console
 
     if resumed is not None:
         if config is not None or overrides or out is not None or dry_run:
-            raise SettingError("--resume takes its settings from the run's folder; drop CONFIG, --set, --out and --dry-run")
+            raise SettingError(
+                "--resume takes its settings from the run's folder; drop CONFIG, --set, --out and --dry-run"
+            )
         console.resume(resumed, as_json=as_json)
         return
     from securekd.config import load_experiment

@@ -46,12 +46,15 @@ def dry_run(experiment: Experiment, *, as_json: bool) -> None:
     for row in shown.clients:
         table.add_row(row.name, row.model, str(row.examples), *map(str, row.by_class))
     console.print(table)
-    console.print(f"transfer set {shown.transfer} rows (labels {'used' if shown.transfer_labels else 'unused'}), test set {shown.test} rows")
+    console.print(
+        f"transfer set: {shown.transfer} rows, labels {'used' if shown.transfer_labels else 'unused'}; "
+        f"test set: {shown.test} rows"
+    )
     console.print(f"server sees: {shown.server_sees}")
     console.print(_guarantee_table(shown.guarantees))
     console.print(
-        f"each client uploads about {_bytes(shown.upload_bytes_per_client)} and downloads {_bytes(shown.download_bytes_per_client)} "
-        f"over {experiment.rounds} round(s); sending weights instead: {_bytes(shown.fedavg_bytes_per_client)}"
+        f"over {experiment.rounds} round(s) each client uploads about {_bytes(shown.upload_bytes_per_client)} "
+        f"and downloads {_bytes(shown.download_bytes_per_client)}; sending weights instead: {_bytes(shown.fedavg_bytes_per_client)}"
     )
 
 

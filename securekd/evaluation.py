@@ -34,7 +34,8 @@ def utility(logits: np.ndarray, labels: np.ndarray) -> Utility:
 def mean_utility(utilities: list[Utility]) -> Utility:
     """The mean of each figure over models tested on the same rows."""
     means = {
-        name: float(np.mean([getattr(u, name) for u in utilities])) for name in ("accuracy", "precision", "recall", "f1")
+        name: float(np.mean([getattr(u, name) for u in utilities]))
+        for name in ("accuracy", "precision", "recall", "f1")
     }
     return Utility(**means, examples=utilities[0].examples)
 

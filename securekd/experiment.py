@@ -22,7 +22,9 @@ class Column(Settings):
 
     low: float | None = Field(None, description="smallest value that the public schema allows; lower ones are clipped")
     high: float | None = Field(None, description="largest value that the public schema allows; higher ones are clipped")
-    categories: tuple[str, ...] = Field((), description="the public list of categories; another value is encoded as none")
+    categories: tuple[str, ...] = Field(
+        (), description="the public list of categories; another value is encoded as none"
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Column":
@@ -38,9 +40,13 @@ class Partition(Settings):
     kind: Literal["iid", "dirichlet", "column", "quantity"] = Field(
         "iid", description="iid, dirichlet label skew, by a column (natural institutions), or quantity skew"
     )
-    alpha: float = Field(0.5, gt=0, description="concentration of the Dirichlet law (dirichlet, quantity): smaller is more uneven")
+    alpha: float = Field(
+        0.5, gt=0, description="concentration of the Dirichlet law (dirichlet, quantity): smaller is more uneven"
+    )
     column: str | None = Field(None, description="the column whose values name the institutions (column)")
-    minimum: int = Field(2, ge=1, description="fewest examples that a client may hold; a draw that gives fewer is drawn again")
+    minimum: int = Field(
+        2, ge=1, description="fewest examples that a client may hold; a draw that gives fewer is drawn again"
+    )
 
     @model_validator(mode="after")
     def _column_named(self) -> "Partition":
@@ -56,7 +62,9 @@ class Data(Settings):
         "digits",
         description="digits, a path (.csv, .jsonl, .parquet, a folder of images by class), hub:NAME, or " + PLUGIN,
     )
-    transfer_source: str | None = Field(None, description="another source for the public transfer set; unset: cut from `source`")
+    transfer_source: str | None = Field(
+        None, description="another source for the public transfer set; unset: cut from `source`"
+    )
     test_source: str | None = Field(None, description="another source for the test set; unset: cut from `source`")
     transfer: int = Field(400, ge=1, description="rows in the public transfer set")
     test: int | None = Field(
@@ -66,10 +74,15 @@ class Data(Settings):
     label: str = Field("label", description="the column with the class")
     inputs: tuple[str, ...] = Field((), description="the columns that the models see; empty: all but the label")
     columns: dict[str, Column] = Field(
-        default_factory=dict, description="public schema of a table; columns not named here are fitted on the transfer set"
+        default_factory=dict,
+        description="public schema of a table; columns not named here are fitted on the transfer set",
     )
-    image_size: int | None = Field(None, ge=4, le=512, description="side in pixels to which images are scaled; unset: as they are")
-    tokenizer: str = Field("transfer", description="transfer (word pieces learnt on the transfer set), bytes, or a local folder")
+    image_size: int | None = Field(
+        None, ge=4, le=512, description="side in pixels to which images are scaled; unset: as they are"
+    )
+    tokenizer: str = Field(
+        "transfer", description="transfer (word pieces learnt on the transfer set), bytes, or a local folder"
+    )
     vocabulary: int = Field(2000, ge=300, le=100_000, description="size of the vocabulary learnt on the transfer set")
     max_tokens: int = Field(64, ge=4, le=4096, description="tokens kept of a text")
     transfer_labels: bool = Field(
@@ -91,10 +104,13 @@ def _named_model(value: object) -> object:
 
 AnyModel = Annotated[Model, BeforeValidator(_named_model)]
 
+
 class ClientModel(Model):
     """A model as a client trains it."""
 
-    learning_rate: float | None = Field(None, gt=0, description="of SGD on private data, for this model; unset: training.learning_rate")
+    learning_rate: float | None = Field(
+        None, gt=0, description="of SGD on private data, for this model; unset: training.learning_rate"
+    )
 
 
 AnyClientModel = Annotated[ClientModel, BeforeValidator(_named_model)]
@@ -102,13 +118,14 @@ AnyClientModel = Annotated[ClientModel, BeforeValidator(_named_model)]
 
 TINY_VIT = ClientModel(
     kind="transformers",
+    learning_rate=0.1,
     options={
         "model_type": "vit",
         "hidden_size": 32,
         "num_hidden_layers": 1,
         "num_attention_heads": 4,
         "intermediate_size": 64,
-        "patch_size": 2,
+        "patch_size": 4,
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
     },
@@ -118,9 +135,16 @@ TINY_VIT = ClientModel(
 class Clients(Settings):
     """A number of clients and the models that they take in turn."""
 
-    count: int | None = Field(None, ge=1, description="number of clients; unset: 10, or one for each value of partition.column")
+    count: int | None = Field(
+        None, ge=1, description="number of clients; unset: 6, or one for each value of partition.column"
+    )
     models: tuple[AnyClientModel, ...] = Field(
-        (ClientModel(kind="logistic"), ClientModel(kind="mlp"), ClientModel(kind="cnn"), TINY_VIT),
+        (
+            ClientModel(kind="logistic", learning_rate=0.6),
+            ClientModel(kind="mlp", learning_rate=0.3),
+            ClientModel(kind="cnn", learning_rate=0.6),
+            TINY_VIT,
+        ),
         min_length=1,
         description="models, dealt to the clients in turn",
     )
@@ -145,15 +169,19 @@ AnyClients = Annotated[
 class Training(Settings):
     """How a client trains, on its private data and on the consensus."""
 
-    epochs: float = Field(10, gt=0, description="expected passes over the private data, over all rounds together")
-    sampling_rate: float = Field(0.2, gt=0, le=1, description="probability with which each example enters a step (Poisson)")
+    epochs: float = Field(30, gt=0, description="expected passes over the private data, over all rounds together")
+    sampling_rate: float = Field(
+        0.5, gt=0, le=1, description="probability with which each example enters a step (Poisson)"
+    )
     learning_rate: float = Field(0.5, gt=0, description="of SGD on private data")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD on private data")
     clip: float = Field(1.0, gt=0, description="L2 norm to which each example's gradient is clipped (DP-SGD)")
     plain_epochs: int = Field(40, ge=1, description="passes over the private data where there is no DP, in each round")
     plain_batch_size: int = Field(32, ge=1, description="examples in a step where there is no DP")
     plain_learning_rate: float = Field(3e-3, gt=0, description="of Adam where there is no DP")
-    digest_epochs: int = Field(30, ge=0, description="passes over the transfer set with which a client learns the consensus")
+    digest_epochs: int = Field(
+        20, ge=0, description="passes over the transfer set with which a client learns the consensus"
+    )
     digest_learning_rate: float = Field(3e-3, gt=0, description="of Adam on the consensus, and in pre-training")
     pretrain_epochs: int = Field(30, ge=0, description="passes over a labelled transfer set before the first round")
 
@@ -163,13 +191,21 @@ class Privacy(Settings):
 
     dp_sgd: bool = Field(True, description="train with DP-SGD; false: no guarantee for examples")
     epsilon: float = Field(8.0, gt=0, description="ε for one example of a client, over the whole run")
-    delta: float = Field(1e-5, gt=0, lt=1, description="δ that goes with epsilon; below 1/(examples of the largest client)")
+    delta: float = Field(
+        1e-5, gt=0, lt=1, description="δ that goes with epsilon; below 1/(examples of the largest client)"
+    )
     client_epsilon: float | None = Field(
-        None, gt=0, description="ε for a whole client in the server's view: sets the release noise; unset: release.noise does"
+        None,
+        gt=0,
+        description="ε for a whole client in the server's view: sets the release noise; unset: release.noise does",
     )
     client_delta: float = Field(1e-5, gt=0, lt=1, description="δ of the client-level guarantee; below 1/(clients)")
-    neighbours: Literal["add_remove", "replace_one"] = Field("add_remove", description="neighbouring relation of the example-level ε")
-    noise: Literal["os", "seeded"] = Field("os", description="os: the system's CSPRNG; seeded: repeatable, and protects nothing")
+    neighbours: Literal["add_remove", "replace_one"] = Field(
+        "add_remove", description="neighbouring relation of the example-level ε"
+    )
+    noise: Literal["os", "seeded"] = Field(
+        "os", description="os: the system's CSPRNG; seeded: repeatable, and protects nothing"
+    )
 
 
 class Release(Settings):
@@ -180,15 +216,23 @@ class Release(Settings):
     clip: float = Field(2.0, gt=0, description="L2 norm to which each row is clipped")
     mechanism: Literal["gaussian"] = Field("gaussian", description="law of the noise on the whole matrix")
     noise: float = Field(0.1, ge=0, description="standard deviation of each client's noise, in units of the scores")
-    step: float = Field(2.0**-12, gt=0, description="encoding step: releases are rounded, without bias, to its multiples")
-    weight_cap: int = Field(1000, ge=1, description="examples at which a client's weight is capped (student.consensus = 'weighted')")
+    step: float = Field(
+        2.0**-12, gt=0, description="encoding step: releases are rounded, without bias, to its multiples"
+    )
+    weight_cap: int = Field(
+        1000, ge=1, description="examples at which a client's weight is capped (student.consensus = 'weighted')"
+    )
 
 
 class Cohort(Settings):
     """Who may fall silent, and who may collude, in the aggregation of one round."""
 
-    colluders: int = Field(1, ge=0, description="clients that may collude with the server without learning another's release")
-    threshold: int | None = Field(None, ge=2, description="fewest survivors whose sum is opened; unset: the smallest safe one")
+    colluders: int = Field(
+        1, ge=0, description="clients that may collude with the server without learning another's release"
+    )
+    threshold: int | None = Field(
+        None, ge=2, description="fewest survivors whose sum is opened; unset: the smallest safe one"
+    )
     dropouts: int = Field(0, ge=0, description="clients made to fall silent in each round (to see what recovery does)")
 
 
@@ -197,13 +241,19 @@ class Student(Settings):
 
     model: AnyModel = Field(Model(kind="mlp"), validate_default=True, description="the student's model")
     consensus: Literal["mean", "weighted", "entropy_reduced"] = Field(
-        "mean", description="mean, mean weighted by (capped) examples, or entropy-reduced mean (DS-FL)"
+        "entropy_reduced", description="mean, mean weighted by (capped) examples, or entropy-reduced mean (DS-FL)"
     )
-    sharpness: float = Field(2.0, gt=0, description="exponent of the entropy reduction: the consensus' softmax at 1/sharpness")
+    sharpness: float = Field(
+        5.0, gt=0, description="exponent of the entropy reduction: the consensus' softmax at 1/sharpness"
+    )
     temperature: float = Field(1.0, gt=0, description="of teacher and student in the distillation loss")
-    loss: Literal["forward_kl", "reverse_kl", "jensen_shannon"] = Field("forward_kl", description="divergence that is minimised")
-    epochs: int = Field(150, ge=1, description="passes over the transfer set in each round")
-    batch_size: int = Field(64, ge=1, description="rows in a step on the transfer set (the student's, and in a client's digest)")
+    loss: Literal["forward_kl", "reverse_kl", "jensen_shannon"] = Field(
+        "forward_kl", description="divergence that is minimised"
+    )
+    epochs: int = Field(100, ge=1, description="passes over the transfer set in each round")
+    batch_size: int = Field(
+        64, ge=1, description="rows in a step on the transfer set (the student's, and in a client's digest)"
+    )
     learning_rate: float = Field(3e-3, gt=0, description="of Adam")
 
 
@@ -233,11 +283,20 @@ class Experiment(Settings):
     """One federated run, complete: what `securekd run` does is a function of this and of the noise."""
 
     strategy: str = Field("distil", description="who teaches whom: distil, or " + PLUGIN)
-    aggregation: str = Field("masking", description="masking (the server sees only the sum), plain (it sees all), or " + PLUGIN)
-    rounds: int = Field(2, ge=1, le=1000, description="rounds of release, consensus and distillation")
-    seed: int = Field(0, ge=0, lt=2**63, description="of splits, initial weights and public batches; of the noise only if it is 'seeded'")
+    aggregation: str = Field(
+        "masking", description="masking (the server sees only the sum), plain (it sees all), or " + PLUGIN
+    )
+    rounds: int = Field(4, ge=1, le=1000, description="rounds of release, consensus and distillation")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**63,
+        description="of splits, initial weights and public batches; of the noise only if it is 'seeded'",
+    )
     data: Data = Field(default_factory=Data, description="where examples come from")
-    clients: AnyClients = Field(default_factory=Clients, description="one table, or one [[clients]] table for each kind")
+    clients: AnyClients = Field(
+        default_factory=Clients, description="one table, or one [[clients]] table for each kind"
+    )
     training: Training = Field(default_factory=Training, description="how a client trains")
     privacy: Privacy = Field(default_factory=Privacy, description="what is promised")
     release: Release = Field(default_factory=Release, description="what a client lets go of")
@@ -258,5 +317,5 @@ class Experiment(Settings):
         if isinstance(self.clients, tuple):
             return sum(c.count for c in self.clients)
         if self.clients.count is None and self.data.partition.kind != "column":
-            return 10
+            return 6
         return self.clients.count

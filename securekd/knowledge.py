@@ -68,7 +68,8 @@ def soft_labels(
         examples: the client's number of private examples, which sets its weight where weights are used.
     """
     finite = np.isfinite(logits).all(axis=1)
-    z = np.where(finite[:, None], logits, 0.0) / temperature
+    # Beyond ±1e100 a logit says no more, and its square would overflow.
+    z = np.clip(np.where(finite[:, None], logits, 0.0), -1e100, 1e100) / temperature
     if scores == "probabilities":
         z = np.exp(log_softmax(z))
     z = z - z.mean(axis=1, keepdims=True)

@@ -8,8 +8,20 @@ them, exactly as the server does.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+
+from securekd.checkpoint import Arrays
+from securekd.data import Examples
+from securekd.errors import RunError, SettingError
+from securekd.evaluation import labels_of, log_probabilities
+from securekd.experiment import Model
+from securekd.plan import Plan
+from securekd.plugins import is_plugin, load_plugin
+from securekd.record import Leakage, Point, Rate
+from securekd.strategy import Perform, RoundOutcome, mean_of, scores_to_consensus, student_task
+from securekd.training.tasks import TrainTask, network_of
 from securekd_attacks import (
     Attack,
     AttackInputError,
@@ -23,18 +35,7 @@ from securekd_attacks import (
     tpr_at_fpr,
 )
 
-from securekd.checkpoint import Arrays
-from securekd.data import Examples
-from securekd.errors import RunError, SettingError
-from securekd.evaluation import labels_of, log_probabilities
-from securekd.experiment import Model
-from securekd.plan import Plan
-from securekd.plugins import is_plugin, load_plugin
-from securekd.record import Leakage, Point, Rate
-from securekd.strategy import Perform, RoundOutcome, mean_of, scores_to_consensus, student_task
-from securekd.training.tasks import TrainTask, network_of
-
-RATES = ("0.1", "0.01", "0.001")
+RATES: tuple[Literal["0.1", "0.01", "0.001"], ...] = ("0.1", "0.01", "0.001")
 
 ATTACKS: dict[str, Attack] = {"loss": LossAttack(), "entropy": EntropyAttack()}
 
@@ -58,17 +59,26 @@ def measure(plan: Plan, last: RoundOutcome, perform: Perform, epsilon: float | N
         perform: carries out the adversary's own distillations.
         epsilon: example-level ε that every point must stay below; None where none is given.
     """
-    attacks = [_attack(name) for name in plan.experiment.audit.attacks]
     found: list[Leakage] = []
     for point, targets in _points(plan, last, perform).items():
         members, nonmembers = (_signals(plan, targets, side) for side in ("members", "nonmembers"))
-        for attack in attacks:
+        for attack in plan.attacks:
             try:
                 scores = membership_scores(attack, members, nonmembers)
                 found.append(_leakage(plan, point, scores, epsilon))
             except AttackInputError as error:
                 raise RunError(f"the attack {attack.name!r} cannot be made at {point}: {error}") from error
     return tuple(found)
+
+
+def attack_named(name: str) -> Attack:
+    """The attack that a configuration names."""
+    if is_plugin(name):
+        plugged = load_plugin(name)
+        return plugged() if isinstance(plugged, type) else plugged  # type: ignore[no-any-return]
+    if name not in ATTACKS:
+        raise SettingError(f"no attack is called {name!r}; take {', '.join(ATTACKS)}, or module:attribute")
+    return ATTACKS[name]
 
 
 def _points(plan: Plan, last: RoundOutcome, perform: Perform) -> dict[Point, list[Target]]:
@@ -133,7 +143,7 @@ def _leakage(plan: Plan, point: Point, scores: MembershipScores, epsilon: float 
         auc_ci=(area.low, area.high),
         tpr_at_fpr={
             rate: Rate(value=r.value, low=r.low, high=r.high, resolved=r.resolved) for rate, r in rates.items()
-        },  # type: ignore[arg-type]
+        },
         epsilon_lower=bound.epsilon_lower,
         confidence=confidence,
         members=len(scores.members),
@@ -151,15 +161,6 @@ def _seen_by(plan: Plan, point: Point) -> str:
     if point == "aggregate":
         return "the server, and in the next round the clients"
     return "everybody to whom the student is given"
-
-
-def _attack(name: str) -> Attack:
-    if is_plugin(name):
-        plugged = load_plugin(name)
-        return plugged() if isinstance(plugged, type) else plugged  # type: ignore[no-any-return]
-    if name not in ATTACKS:
-        raise SettingError(f"no attack is called {name!r}; take one of {', '.join(ATTACKS)}, or module:attribute")
-    return ATTACKS[name]
 
 
 def _together(parts: list[Examples]) -> Examples:

@@ -1,16 +1,16 @@
 """Everything that is settled before anything is trained: split, models, noise, guarantee, bytes.
 
-`securekd run --dry-run` prints a plan; `run` carries it out. Both state the same guarantee, since a plan's is computed by
-the accountant from the very events that the run will write to its ledger.
+`securekd run --dry-run` prints a plan; `run` carries it out. Both state the same guarantee, since a plan's is computed
+by the accountant from the very events that the run will write to its ledger.
 """
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from securekd_protocols import FixedPoint, ProtocolError, recommended_threshold
 
-from securekd.aggregation import Aggregate, Aggregator, Terms, aggregator
+from securekd.aggregation import Aggregate, Aggregator, Terms, aggregator_named
 from securekd.data import Examples, FederatedData, load_federated
 from securekd.errors import BudgetError, SettingError
 from securekd.experiment import ClientModel, Experiment, Model
@@ -22,6 +22,11 @@ from securekd.privacy.ledger import SCHEMA, LedgerFile
 from securekd.privacy.release import NoisePlan, calibrated_sigma, encoding, unknown_shares
 from securekd.randomness import Randomness
 from securekd.training.dp_sgd import DpSgdPlan
+from securekd_protocols import FixedPoint, ProtocolError, recommended_threshold
+
+if TYPE_CHECKING:  # they work on a plan, and a plan holds them
+    from securekd.strategy import Strategy
+    from securekd_attacks import Attack
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Plan:
         grid: its encoding.
         threshold: fewest survivors whose sum is opened.
         aggregator: how releases are added up.
+        strategy: who teaches whom.
+        attacks: how leakage is measured.
     """
 
     experiment: Experiment
@@ -60,6 +67,8 @@ class Plan:
     grid: FixedPoint
     threshold: int
     aggregator: Aggregator
+    strategy: "Strategy"
+    attacks: "tuple[Attack, ...]"
 
     @property
     def randomness(self) -> Randomness:
@@ -116,9 +125,7 @@ class Plan:
             for c in self.clients
             for entry in (self.training_entry(c.name, r), *self.noise.entries(c.name, r))
         ]
-        return LedgerFile(
-            schema=SCHEMA, noise=self.experiment.privacy.noise, delta=self.delta, entries=tuple(entries)
-        )
+        return LedgerFile(schema=SCHEMA, noise=self.experiment.privacy.noise, delta=self.delta, entries=tuple(entries))
 
     def guarantees(self) -> tuple[Guarantee, ...]:
         """What the run will be able to promise."""
@@ -136,8 +143,15 @@ def make_plan(experiment: Experiment) -> Plan:
     Raises:
         InputError: for whatever is wrong with the request; the message names the value and the remedy.
     """
+    from securekd.leakage import attack_named
+    from securekd.strategy import strategy_named
+
+    strategy = strategy_named(experiment.strategy)
+    attacks = tuple(attack_named(name) for name in experiment.audit.attacks)
+    _check_device(experiment.runtime.device)
     data = load_federated(experiment.data, experiment.client_count(), experiment.seed)
     shape = InputShape(data.modality, data.input_shape, len(data.classes), data.vocabulary or 0)
+    shape = shape.with_statistics(data.transfer.inputs)
     models = experiment.client_models(len(data.clients))
     clients = tuple(
         PlannedClient(name, examples, model)
@@ -145,7 +159,7 @@ def make_plan(experiment: Experiment) -> Plan:
     )
     _check_deltas(experiment, clients)
     _check_models(experiment, clients, shape)
-    summing = aggregator(experiment.aggregation)
+    summing = aggregator_named(experiment.aggregation)
     threshold = _threshold(experiment, len(clients), summing)
     weighted = experiment.student.consensus == "weighted"
     labels = SoftLabelShape(
@@ -155,12 +169,31 @@ def make_plan(experiment: Experiment) -> Plan:
         weight_cap=experiment.release.weight_cap if weighted else None,
     )
     noise = _noise(experiment, labels, threshold, summing)
-    grid = encoding(
-        clip=experiment.release.clip, sigma=noise.sigma, step=experiment.release.step, clients=len(clients)
-    )
+    grid = encoding(clip=experiment.release.clip, sigma=noise.sigma, step=experiment.release.step, clients=len(clients))
     return Plan(
-        experiment, data, shape, clients, _dp_plan(experiment), labels, noise, grid, threshold, summing
+        experiment=experiment,
+        data=data,
+        shape=shape,
+        clients=clients,
+        dp=_dp_plan(experiment),
+        labels=labels,
+        noise=noise,
+        grid=grid,
+        threshold=threshold,
+        aggregator=summing,
+        strategy=strategy,
+        attacks=attacks,
     )
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingError(f"runtime.device = {name!r} cannot be used here: {reason}; cpu always can") from error
 
 
 def _check_deltas(experiment: Experiment, clients: tuple[PlannedClient, ...]) -> None:
@@ -209,16 +242,14 @@ def _threshold(experiment: Experiment, clients: int, summing: Aggregator) -> int
         )
     if clients - cohort.dropouts < threshold:
         raise SettingError(
-            f"cohort.dropouts = {cohort.dropouts} leaves {clients - cohort.dropouts} of {clients} clients, and {threshold} "
-            "must survive; lower it, or have more clients"
+            f"cohort.dropouts = {cohort.dropouts} leaves {clients - cohort.dropouts} of {clients} clients, and "
+            f"{threshold} must survive; lower it, or have more clients"
         )
     return threshold
 
 
 def _noise(experiment: Experiment, labels: SoftLabelShape, threshold: int, summing: Aggregator) -> NoisePlan:
-    shares = unknown_shares(
-        sums_only=summing.sums_only, threshold=threshold, colluders=experiment.cohort.colluders
-    )
+    shares = unknown_shares(sums_only=summing.sums_only, threshold=threshold, colluders=experiment.cohort.colluders)
     sigma = experiment.release.noise
     if experiment.privacy.client_epsilon is not None:
         sigma = calibrated_sigma(

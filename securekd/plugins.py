@@ -21,4 +21,6 @@ def load_plugin(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise SettingError(f"cannot load {name!r}: {error}; write it as module:attribute, with the module importable") from error
+        raise SettingError(
+            f"cannot load {name!r}: {error}; write it as module:attribute, with the module importable"
+        ) from error

@@ -1,5 +1,7 @@
 """What `securekd run --dry-run` shows: the split, the guarantee and the bytes of a plan."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
@@ -65,5 +67,5 @@ def preview(plan: Plan) -> Preview:
     )
 
 
-def _total(by_phase: object) -> int:
-    return sum(sum(by.values()) for by in by_phase.values())  # type: ignore[attr-defined]
+def _total(by_phase: Mapping[str, Mapping[str, int]]) -> int:
+    return sum(sum(by.values()) for by in by_phase.values())

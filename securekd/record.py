@@ -69,7 +69,9 @@ class Round(_Part):
 
     round: int
     student: Utility
-    clients_mean_accuracy: float = Field(description="of the clients' models on the test set, after this round's training")
+    clients_mean_accuracy: float = Field(
+        description="of the clients' models on the test set, after this round's training"
+    )
     survivors: int
     dropped: tuple[str, ...]
     clipped_rows: float = Field(description="share of released rows that the clip shortened")
@@ -190,7 +192,9 @@ def read_result(folder: Path) -> Result:
     try:
         return Result.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise FolderError(f"no finished run in {folder} ({error.strerror}: {path.name}); give a run's folder, or resume it") from error
+        raise FolderError(
+            f"no finished run in {folder} ({error.strerror}: {path.name}); give a run's folder, or resume it"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(p) for p in first["loc"])

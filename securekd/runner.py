@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from securekd.baselines import Baselines, baselines
 from securekd.checkpoint import PhaseStore
@@ -39,7 +40,7 @@ from securekd.record import (
     Round,
     Utilities,
 )
-from securekd.strategy import RoundOutcome, Workshop, strategy
+from securekd.strategy import RoundOutcome, Workshop
 from securekd.training.dp_sgd import predict
 from securekd.training.tasks import network_of
 
@@ -103,10 +104,9 @@ def carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
     start = time.monotonic()
     with performer(plan.experiment.runtime.workers, len(plan.clients)) as perform:
         workshop = Workshop(plan, store, ledger, perform)
-        playing = strategy(plan.experiment.strategy)
         outcomes: list[RoundOutcome] = []
         for number in range(1, plan.experiment.rounds + 1):
-            outcomes.append(playing.play(workshop, number, outcomes[-1] if outcomes else None))
+            outcomes.append(plan.strategy.play(workshop, number, outcomes[-1] if outcomes else None))
         compared = baselines(plan, store, perform)
         proven = guarantees(ledger.file)
         before = time.monotonic()
@@ -136,7 +136,7 @@ def refuse_leak(leakage: tuple[Leakage, ...]) -> None:
         if found.epsilon is not None and found.epsilon_lower > found.epsilon:
             raise PromiseError(
                 f"the {found.attack} attack at {found.point} proves ε ≥ {found.epsilon_lower:.3g} with "
-                f"{found.confidence:.0%} confidence, above the promised {found.epsilon:.3g}: this is a bug, please report it"
+                f"{found.confidence:.0%} confidence, above the promised {found.epsilon:.3g}: this is a bug, report it"
             )
 
 
@@ -221,8 +221,8 @@ def server_sees(plan: Plan) -> str:
 def _round(plan: Plan, outcome: RoundOutcome) -> Round:
     test, runtime = plan.data.test, plan.experiment.runtime
 
-    def logits(network: object) -> np.ndarray:
-        return predict(network, test.inputs, micro_batch=runtime.micro_batch, device=runtime.device)  # type: ignore[arg-type]
+    def logits(network: nn.Module) -> np.ndarray:
+        return predict(network, test.inputs, micro_batch=runtime.micro_batch, device=runtime.device)
 
     truth = labels_of(test)
     accuracies = [
@@ -264,7 +264,7 @@ def _communication(plan: Plan, outcomes: list[RoundOutcome]) -> Communication:
     return Communication(
         upload_bytes_per_client=_mean_max(list(up.values())),
         download_bytes_per_client=_mean_max(list(down.values())),
-        by_phase=by_phase,  # type: ignore[arg-type]
+        by_phase=by_phase,
         rounds=len(outcomes),
         fedavg_bytes_per_client=_mean_max(weights),
     )

@@ -7,6 +7,7 @@ kind is plugged in as `strategy = "module:attribute"`: an object with `play`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -90,13 +91,11 @@ class Distil:
         trained = self._train(workshop, number, previous)
         released = {
             client.name: store.phase(
-                f"release.{number}.{client.name}", lambda c=client: release(plan, c, trained[c.name].arrays, number)
+                f"release.{number}.{client.name}", partial(release, plan, client, trained[client.name].arrays, number)
             )
             for client in plan.clients
         }
-        workshop.ledger.append(
-            entry for c in plan.clients for entry in plan.noise.entries(c.name, number)
-        )
+        workshop.ledger.append(entry for c in plan.clients for entry in plan.noise.entries(c.name, number))
         integers = {name: saved.arrays["integers"] for name, saved in released.items()}
         summed = store.phase(f"aggregate.{number}", lambda: _aggregate(plan, integers, number))
         aggregate = _read_aggregate(summed)
@@ -129,13 +128,13 @@ class Distil:
 STRATEGIES: dict[str, Callable[[], Strategy]] = {"distil": Distil}
 
 
-def strategy(name: str) -> Strategy:
+def strategy_named(name: str) -> Strategy:
     """The strategy that a configuration names."""
     if is_plugin(name):
         plugged = load_plugin(name)
         return plugged() if isinstance(plugged, type) else plugged  # type: ignore[no-any-return]
     if name not in STRATEGIES:
-        raise SettingError(f"no strategy is called {name!r}; take one of {', '.join(STRATEGIES)}, or module:attribute")
+        raise SettingError(f"no strategy is called {name!r}; take {', '.join(STRATEGIES)}, or module:attribute")
     return STRATEGIES[name]()
 
 

@@ -14,11 +14,25 @@ from securekd.models.shape import InputShape
 
 
 class Centre(nn.Module):
-    """Map [0, 1] to [-1, 1]: a fixed scaling that looks at no data."""
+    """Subtract the public mean and divide by the public deviation (without them: map [0, 1] to [-1, 1]).
+
+    Both come from the transfer set. Under DP-SGD centred inputs matter: a constant background would take most of
+    each clipped gradient.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, shape: InputShape) -> None:
+        super().__init__()
+        known = bool(shape.public_mean)
+        mean = torch.tensor(shape.public_mean).view(shape.dimensions) if known else torch.full(shape.dimensions, 0.5)
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", torch.tensor(shape.public_deviation if known else 0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inputs of any shape, to the same shape."""
-        return 2.0 * x - 1.0
+        """Inputs (N, ...) to the same shape."""
+        return (x - self.mean) / self.deviation
 
 
 class MeanEmbedding(nn.Module):
@@ -31,13 +45,14 @@ class MeanEmbedding(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Token ids (N, L) to means (N, width)."""
         weight = (tokens != 0).unsqueeze(-1).to(self.embedding.weight.dtype)
-        return (self.embedding(tokens) * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+        mean: Tensor = (self.embedding(tokens) * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+        return mean
 
 
 def _head_inputs(shape: InputShape, embedding: int) -> tuple[nn.Module, int]:
     if shape.modality == "text":
         return MeanEmbedding(shape.vocabulary, embedding), embedding
-    return nn.Sequential(Centre(), nn.Flatten()), math.prod(shape.dimensions)
+    return nn.Sequential(Centre(shape), nn.Flatten()), math.prod(shape.dimensions)
 
 
 def logistic(shape: InputShape, *, embedding: int = 64) -> nn.Module:
@@ -68,7 +83,7 @@ def cnn(shape: InputShape, *, channels: int = 16, layers: int = 1) -> nn.Module:
     depth, height, width = shape.image()
     if min(height, width) < 2**layers:
         raise ModelError(f"{layers} poolings need images of {2**layers} pixels or more, not {height}×{width}")
-    body: list[nn.Module] = [Centre()]
+    body: list[nn.Module] = [Centre(shape)]
     for i in range(layers):
         out = channels * 2**i
         body += [nn.Conv2d(depth, out, 3, padding=1), nn.GroupNorm(math.gcd(4, out), out), nn.Tanh(), nn.AvgPool2d(2)]

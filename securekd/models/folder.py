@@ -1,14 +1,14 @@
 """A trained model as a folder that others load.
 
-A Hugging Face model is saved as one (`AutoModelFor….from_pretrained`). Any other becomes `model.pt2`, a program that plain
-torch loads without this toolkit (`torch.export.load(path).module()`), and `model.safetensors` with its weights.
+A Hugging Face model is saved as one (`AutoModelFor….from_pretrained`). Any other becomes `model.pt2`, a program that
+plain torch loads without this toolkit (`torch.export.load(path).module()`), and `model.safetensors` with its weights.
 `securekd.json` says how it was built, which `load_model` reads.
 """
 
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from torch import nn
 from securekd.errors import FolderError
 from securekd.experiment import Model
 from securekd.files import write_atomically
-from securekd.models.huggingface import Classifier
+from securekd.models.huggingface import Classifier, transformers
 from securekd.models.registry import build, probe
 from securekd.models.shape import InputShape
 
@@ -40,7 +40,8 @@ def save_model(network: nn.Module, model: Model, shape: InputShape, classes: tup
         batch = torch.export.Dim("batch", min=1)
         program = torch.export.export(network, (probe(shape, 2),), dynamic_shapes=({0: batch},))
         torch.export.save(program, draft / "model.pt2")
-    about = {"model": model.model_dump(mode="json"), "shape": asdict(shape), "classes": classes}
+    plain = replace(shape, public_mean=(), public_deviation=1.0)  # these two are among the weights
+    about = {"model": model.model_dump(mode="json"), "shape": asdict(plain), "classes": classes}
     write_atomically(draft / "securekd.json", json.dumps(about, indent=1).encode())
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(draft, folder)  # noqa: PTH105 (a folder, over nothing)
@@ -56,11 +57,13 @@ def load_model(folder: Path) -> nn.Module:
 
     try:
         about = json.loads((folder / "securekd.json").read_bytes())
-        model, shape = Model(**about["model"]), InputShape(**about["shape"] | {"dimensions": tuple(about["shape"]["dimensions"])})
+        model = Model(**about["model"])
+        shape = InputShape(**about["shape"] | {"dimensions": tuple(about["shape"]["dimensions"])})
+        if model.kind == "transformers":
+            return transformers(shape, path=str(folder)).eval()
         weights = load_file(folder / "model.safetensors")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FolderError(f"{folder} holds no model of securekd: {error}") from error
     network = build(model, shape, seed=0)
-    target = network.model if isinstance(network, Classifier) else network
-    target.load_state_dict(weights)
+    network.load_state_dict(weights)
     return network.eval()

@@ -1,8 +1,7 @@
 """Hugging Face classifiers, built from a configuration (random weights) or from a local folder.
 
-What Opacus needs of them is arranged here: no tied weights, no frozen leftovers that never see a gradient, position
-ids spelt out for each example, and a plain `inputs -> logits` signature. Architectures with batch statistics, and those whose
-per-example gradients are known to be wrong, are refused by name.
+What Opacus needs of them is arranged here: position ids spelt out for each example, and a plain `inputs -> logits`
+signature. Architectures whose per-example gradients are known to be wrong are refused by name.
 """
 
 import inspect
@@ -30,20 +29,26 @@ class Classifier(nn.Module):
         super().__init__()
         self.model = model
         self.modality = modality
-        self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        self._spell_positions = "position_ids" in inspect.signature(model.forward).parameters and not any(
+            # RoBERTa and its kin number positions themselves, for each example, from their padding index on.
+            name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+            for name, module in model.named_modules()
+        )
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] or token ids (N, L) to logits (N, classes)."""
         if self.modality == "image":
             return self.model(pixel_values=2.0 * inputs - 1.0).logits  # type: ignore[no-any-return]
         extra = {}
-        if self._takes_positions:
+        if self._spell_positions:
             positions = torch.arange(inputs.shape[1], device=inputs.device)
             extra["position_ids"] = positions.expand(inputs.shape).contiguous()
         return self.model(input_ids=inputs, attention_mask=(inputs != 0).long(), **extra).logits  # type: ignore[no-any-return]
 
 
-def transformers(shape: InputShape, *, path: str | None = None, model_type: str | None = None, **options: Any) -> nn.Module:
+def transformers(
+    shape: InputShape, *, path: str | None = None, model_type: str | None = None, **options: Any
+) -> nn.Module:
     """A classifier from a local folder (`path`) or from a configuration (`model_type` and its arguments)."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
@@ -51,7 +56,9 @@ def transformers(shape: InputShape, *, path: str | None = None, model_type: str 
     if (path is None) == (model_type is None):
         raise ModelError("a transformers model takes either path (a local folder) or model_type; give one of them")
     if shape.modality == "tabular":
-        raise ModelError("a transformers classifier sees images or texts, and the data is tabular; take logistic or mlp")
+        raise ModelError(
+            "a transformers classifier sees images or texts, and the data is tabular; take logistic or mlp"
+        )
     auto = AutoModelForImageClassification if shape.modality == "image" else AutoModelForSequenceClassification
     if path is not None:
         if not Path(path).is_dir():
@@ -59,18 +66,22 @@ def transformers(shape: InputShape, *, path: str | None = None, model_type: str 
         config = AutoConfig.from_pretrained(path, num_labels=shape.classes, **options)
     else:
         try:
-            config = AutoConfig.for_model(model_type, **_fitting(shape), num_labels=shape.classes, **options)
+            config = AutoConfig.for_model(str(model_type), **_fitting(shape), num_labels=shape.classes, **options)
         except ValueError as error:
-            raise ModelError(f"transformers knows no model_type {model_type!r}; see its list of configurations") from error
+            raise ModelError(
+                f"transformers knows no model_type {model_type!r}; see its list of configurations"
+            ) from error
     _refuse(config)
     try:
         model = (
-            auto.from_config(config)
+            auto.from_config(config)  # type: ignore[no-untyped-call]
             if path is None
             else auto.from_pretrained(path, config=config, ignore_mismatched_sizes=True)
         )
     except (ValueError, OSError) as error:
-        raise ModelError(f"cannot build {config.model_type!r} for {shape.modality} data: {str(error).splitlines()[0]}") from error
+        raise ModelError(
+            f"cannot build {config.model_type!r} for {shape.modality} data: {str(error).splitlines()[0]}"
+        ) from error
     return Classifier(model, shape.modality)
 
 
@@ -83,4 +94,6 @@ def _fitting(shape: InputShape) -> dict[str, Any]:
 
 def _refuse(config: Any) -> None:
     if config.model_type in REFUSED:
-        raise ModelError(f"model_type {config.model_type!r} is refused: {REFUSED[config.model_type]}; take vit, bert or roberta")
+        raise ModelError(
+            f"model_type {config.model_type!r} is refused: {REFUSED[config.model_type]}; take vit, bert or roberta"
+        )

@@ -147,6 +147,7 @@ def _guarantee(entries: Sequence[Entry], unit: Unit, view: View, ledger: LedgerF
     epsilon = max(compose_epsilon(events, relation, delta) for events in distinct)
     if ledger.noise == "seeded":
         return none(
-            f"the noise is seeded: whoever knows the seed can take it away (with privacy.noise = 'os', ε = {epsilon:.4g})"
+            "the noise is seeded: whoever knows the seed can take it away "
+            f"(with privacy.noise = 'os', ε = {epsilon:.4g})"
         )
     return Guarantee(view, unit, relation, epsilon, delta, len(entries), None)

@@ -14,7 +14,7 @@ SCHEMA: Literal["securekd.ledger/1"] = "securekd.ledger/1"
 
 
 class LedgerFile(BaseModel):
-    """`ledger.json`: where noise came from, the δ that each unit's ε is stated at, and every entry as it was written."""
+    """`ledger.json`: where noise came from, the δ of each unit's ε, and every entry as it was written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,7 +37,7 @@ class Ledger:
         self._file = read_ledger(path) if path.exists() else LedgerFile(schema=SCHEMA, noise=noise, delta=delta)
         if (self._file.delta, self._file.noise) != (delta, noise):
             raise FolderError(
-                f"{path} is for δ = {self._file.delta} and {self._file.noise} noise, and this run for {delta} and {noise}; "
+                f"{path} is for δ = {self._file.delta} and {self._file.noise} noise, this run for {delta} and {noise}; "
                 "resume with the run's own settings"
             )
 
@@ -67,7 +67,10 @@ class Ledger:
             if all(b == entry for b in before):
                 continue
             if any(b is not None for b in before):
-                raise RunError(f"the ledger holds another {entry.phase} event of {entry.client} in round {entry.round}; nothing was released")
+                raise RunError(
+                    f"the ledger holds another {entry.phase} event of {entry.client} in round {entry.round}; "
+                    "nothing was released"
+                )
             known |= {_key(entry, view): entry for view in entry.views}
             new.append(entry)
         if new:

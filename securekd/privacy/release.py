@@ -1,23 +1,23 @@
 """The release: bounded vector → noise → integers on the encoding grid, and the events of what was done.
 
-The Gaussian sits before the rounding, so rounding and the final clamp are post-processing of it, and the sensitivity that
-counts is the vector's own L2 bound. (Noise drawn in the integers will take the place of both behind the same
-function.) The events state the standard deviation that each view does *not* know: of all the noise in a sum, one client's
-own alone where the server sees single releases, and only that of the fewest honest survivors where it sees sums.
+The Gaussian sits before the rounding, so rounding and the final clamp are post-processing of it, and the sensitivity
+that counts is the vector's own L2 bound. (Noise drawn in the integers will take the place of both behind the same
+function.) The events state the standard deviation that each view does *not* know: one client's own alone where the
+server sees single releases, and that of the fewest honest survivors where it sees sums.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from securekd_protocols import FixedPoint
 
 from securekd.errors import BudgetError, SettingError
 from securekd.privacy.events import Entry, GaussianEvent, UnprotectedEvent, View
 from securekd.privacy.gaussian import gaussian_mu
 from securekd.randomness import Csprng
+from securekd_protocols import FixedPoint
 
-# The tail that the encoding has room for: beyond it (probability 4e-33 a value) values are clamped, which costs nothing.
+# The encoding has room for this tail: values beyond it (probability 4e-33) are clamped, which costs nothing.
 TAIL_DEVIATIONS = 12.0
 
 
@@ -73,9 +73,7 @@ def unknown_shares(*, sums_only: bool, threshold: int, colluders: int) -> dict[V
     }
 
 
-def calibrated_sigma(
-    *, epsilon: float, delta: float, sensitivity: float, rounds: int, shares: int
-) -> float:
+def calibrated_sigma(*, epsilon: float, delta: float, sensitivity: float, rounds: int, shares: int) -> float:
     """Each client's σ such that `rounds` releases are (ε, δ)-DP for a view that does not know `shares` noises.
 
     Raises:

@@ -5,6 +5,7 @@ also when the sample is empty, norms accumulated in float64 and clipped a hair u
 and counted, batch dimensions compared over all parameters, a loss for each example, and noise from a CSPRNG.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +107,9 @@ def clip_factors(grads: list[Tensor], clip: float) -> Tensor:
     """
     sizes = sorted({len(g) for g in grads})
     if len(sizes) != 1:
-        raise ModelError(f"per-example gradients disagree on the batch size: {sizes}; this model cannot be trained with DP-SGD")
+        raise ModelError(
+            f"per-example gradients disagree on the batch size: {sizes}; this model cannot be trained with DP-SGD"
+        )
     squares = torch.zeros(sizes[0], dtype=torch.float64, device=grads[0].device)
     for g in grads:
         squares += g.flatten(1).double().square().sum(1)
@@ -151,15 +154,18 @@ def train_dp(
         trainable = [p for p in model.parameters() if p.requires_grad]
         sgd = torch.optim.SGD(trainable, lr=learning_rate, momentum=momentum)
         optimizer = StrictDPOptimizer(sgd, plan=plan, population=len(y), noise=randomness)
-        for _ in range(plan.steps):
-            _step(model, optimizer, _poisson_micro_batches(x, y, plan, randomness, micro_batch), device)
+        with warnings.catch_warnings():
+            # Opacus hangs full backward hooks on the first layer too, whose inputs need no gradient; nothing is amiss.
+            warnings.filterwarnings("ignore", message="Full backward hook is firing")
+            for _ in range(plan.steps):
+                _step(model, optimizer, _poisson_micro_batches(x, y, plan, randomness, micro_batch), device)
         return TrainingOutcome(steps=plan.steps, zeroed=optimizer.zeroed)
     finally:
         hooks.cleanup()
 
 
 def refuse_unsuited(model: nn.Module) -> None:
-    """Raise `ModelError` for a model without per-example gradients (batch norm, buffers that learn, nothing to train)."""
+    """Raise `ModelError` for a model without per-example gradients (batch norm, say), or with nothing to train."""
     errors = ModuleValidator.validate(model.train(), strict=False)
     if errors:
         raise ModelError(f"{type(model).__name__} cannot be trained with DP-SGD: {errors[0]}; use group or layer norm")
@@ -171,7 +177,7 @@ def _poisson_micro_batches(
     x: Tensor, y: Tensor, plan: DpSgdPlan, randomness: Csprng, micro_batch: int
 ) -> list[tuple[Tensor, Tensor]]:
     sample = torch.from_numpy(randomness.poisson_sample(len(y), plan.sampling_rate))
-    return [(x[part], y[part]) for part in sample.split(micro_batch) if len(part)]
+    return [(x[part], y[part]) for part in torch.split(sample, micro_batch) if len(part)]
 
 
 def _step(model: nn.Module, optimizer: StrictDPOptimizer, batches: list[tuple[Tensor, Tensor]], device: str) -> None:
@@ -181,8 +187,9 @@ def _step(model: nn.Module, optimizer: StrictDPOptimizer, batches: list[tuple[Te
         optimizer.step()
     for i, (x, y) in enumerate(batches):
         optimizer.signal_skip_step(i < len(batches) - 1)
-        # GradSampleHooks multiplies by the batch size, which undoes the mean: what is clipped is each example's own loss.
-        cross_entropy(model(x.to(device)), y.to(device), reduction="mean").backward()
+        # Opacus' hooks multiply by the batch size, which undoes the mean: what is clipped is each example's own loss.
+        loss = cross_entropy(model(x.to(device)), y.to(device), reduction="mean")
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     optimizer.zero_grad(set_to_none=True)
@@ -196,4 +203,4 @@ def predict(model: nn.Module, inputs: np.ndarray, *, micro_batch: int, device: s
             model(torch.tensor(inputs[i : i + micro_batch]).to(device)).double().cpu()
             for i in range(0, len(inputs), micro_batch)
         ]
-    return torch.cat(parts).numpy()  # type: ignore[no-any-return]
+    return torch.cat(parts).numpy()

@@ -84,4 +84,4 @@ def train_plain(
 
 
 def _shuffled(rows: int, batch_size: int, randomness: np.random.Generator) -> Iterator[Tensor]:
-    yield from torch.from_numpy(randomness.permutation(rows)).split(batch_size)
+    yield from torch.split(torch.from_numpy(randomness.permutation(rows)), batch_size)

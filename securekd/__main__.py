@@ -1,0 +1,5 @@
+"""`python -m securekd` is the command `securekd`."""
+
+from securekd.cli import main
+
+main()
