@@ -54,7 +54,8 @@ def dry_run(experiment: Experiment, *, as_json: bool) -> None:
     console.print(_guarantee_table(shown.guarantees))
     console.print(
         f"over {experiment.rounds} round(s) each client uploads about {_bytes(shown.upload_bytes_per_client)} "
-        f"and downloads {_bytes(shown.download_bytes_per_client)}; sending weights instead: {_bytes(shown.fedavg_bytes_per_client)}"
+        f"and downloads {_bytes(shown.download_bytes_per_client)}; "
+        f"sending weights instead: {_bytes(shown.fedavg_bytes_per_client)}"
     )
 
 

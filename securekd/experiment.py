@@ -136,7 +136,7 @@ class Clients(Settings):
     """A number of clients and the models that they take in turn."""
 
     count: int | None = Field(
-        None, ge=1, description="number of clients; unset: 6, or one for each value of partition.column"
+        None, ge=1, description="number of clients; unset: 5, or one for each value of partition.column"
     )
     models: tuple[AnyClientModel, ...] = Field(
         (
@@ -246,6 +246,9 @@ class Student(Settings):
     sharpness: float = Field(
         5.0, gt=0, description="exponent of the entropy reduction: the consensus' softmax at 1/sharpness"
     )
+    memory: float = Field(
+        0.3, ge=0, lt=1, description="share that the rounds before keep in the consensus' mean scores"
+    )
     temperature: float = Field(1.0, gt=0, description="of teacher and student in the distillation loss")
     loss: Literal["forward_kl", "reverse_kl", "jensen_shannon"] = Field(
         "forward_kl", description="divergence that is minimised"
@@ -317,5 +320,5 @@ class Experiment(Settings):
         if isinstance(self.clients, tuple):
             return sum(c.count for c in self.clients)
         if self.clients.count is None and self.data.partition.kind != "column":
-            return 6
+            return 5
         return self.clients.count

@@ -53,7 +53,8 @@ class RoundOutcome:
         clients: each client's weights after its training, by name.
         releases: each client's released integers, by name.
         aggregate: what the server got.
-        consensus: log-probabilities (m, C) that the student learnt.
+        scores: mean scores (m, C), with what is remembered of the rounds before.
+        consensus: log-probabilities (m, C) made of them, which the student learnt.
         student: the student's weights.
         clipped_rows: share of released rows that the clip shortened.
         zeroed_rows: released rows that were not finite.
@@ -64,6 +65,7 @@ class RoundOutcome:
     clients: dict[str, Arrays]
     releases: dict[str, np.ndarray]
     aggregate: Aggregate
+    scores: np.ndarray
     consensus: np.ndarray
     student: Arrays
     clipped_rows: float
@@ -99,7 +101,8 @@ class Distil:
         integers = {name: saved.arrays["integers"] for name, saved in released.items()}
         summed = store.phase(f"aggregate.{number}", lambda: _aggregate(plan, integers, number))
         aggregate = _read_aggregate(summed)
-        consensus = consensus_of(plan, aggregate)
+        scores = remembered_scores(plan, aggregate, previous)
+        consensus = scores_to_consensus(plan.experiment, scores)
         student = store.phase(f"distil.{number}", lambda: workshop.perform([student_task(plan, consensus, number)])[0])
         rows = len(plan.clients) * plan.labels.rows
         return RoundOutcome(
@@ -107,6 +110,7 @@ class Distil:
             clients={name: saved.arrays for name, saved in trained.items()},
             releases=integers,
             aggregate=aggregate,
+            scores=scores,
             consensus=consensus,
             student=student.arrays,
             clipped_rows=sum(s.info["clipped"] for s in released.values()) / rows,
@@ -258,9 +262,13 @@ def release(plan: Plan, client: PlannedClient, state: Arrays, number: int) -> Sa
     return Saved(arrays={"integers": integers}, info=info)
 
 
-def consensus_of(plan: Plan, aggregate: Aggregate) -> np.ndarray:
-    """The soft labels (m, C), as log-probabilities, that a sum stands for."""
-    return scores_to_consensus(plan.experiment, mean_of(plan, aggregate.total, len(aggregate.survivors)))
+def remembered_scores(plan: Plan, aggregate: Aggregate, previous: RoundOutcome | None) -> np.ndarray:
+    """Mean scores (m, C) of this round, averaged with those before: what was released already costs nothing more."""
+    scores = mean_of(plan, aggregate.total, len(aggregate.survivors))
+    if previous is None:
+        return scores
+    memory = plan.experiment.student.memory
+    return memory * previous.scores + (1.0 - memory) * scores
 
 
 def mean_of(plan: Plan, total: np.ndarray, survivors: int) -> np.ndarray:

@@ -23,6 +23,9 @@ from securekd.randomness import Csprng
 # Clipping stops this far below C, which covers the rounding of float32 products; norms themselves are float64.
 CLIP_MARGIN = 1.0 - 1e-6
 
+# Entries whose squares are summed in float64 at a time.
+NORM_CHUNK = 1 << 19
+
 
 @dataclass(frozen=True)
 class DpSgdPlan:
@@ -73,9 +76,11 @@ class StrictDPOptimizer(DPOptimizer):  # type: ignore[misc]
         grads = self.grad_samples
         factor = clip_factors(grads, self.max_grad_norm)
         self.zeroed += int((factor == 0).sum())
+        bad = factor == 0
         for parameter, grad in zip(self.params, grads, strict=True):
-            clean = torch.where((factor == 0).view(-1, *[1] * (grad.dim() - 1)), torch.zeros_like(grad), grad)
-            total = torch.einsum("i,i...", factor.to(grad.dtype), clean)
+            if bad.any():  # 0 times infinity would not be 0
+                grad = grad.masked_fill(bad.view(-1, *[1] * (grad.dim() - 1)), 0.0)
+            total = torch.einsum("i,i...", factor.to(grad.dtype), grad)
             parameter.summed_grad = total if parameter.summed_grad is None else parameter.summed_grad + total
             parameter.grad_sample = None
 
@@ -111,8 +116,10 @@ def clip_factors(grads: list[Tensor], clip: float) -> Tensor:
             f"per-example gradients disagree on the batch size: {sizes}; this model cannot be trained with DP-SGD"
         )
     squares = torch.zeros(sizes[0], dtype=torch.float64, device=grads[0].device)
-    for g in grads:
-        squares += g.flatten(1).double().square().sum(1)
+    for grad in grads:
+        rows = max(1, NORM_CHUNK // max(1, grad[0].numel())) if len(grad) else 1
+        for start in range(0, len(grad), rows):  # a float64 copy of all at once would not stay in the cache
+            squares[start : start + rows] += grad[start : start + rows].flatten(1).double().square().sum(1)
     norms = squares.sqrt()
     factor = (clip * CLIP_MARGIN / norms.clamp(min=1e-300)).clamp(max=1.0)
     return torch.where(torch.isfinite(norms), factor, torch.zeros_like(factor))

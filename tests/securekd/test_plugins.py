@@ -1,0 +1,92 @@
+"""One part of every kind, from a module of the user's, in one run."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from securekd.errors import ModelError, SettingError
+from securekd.plugins import load_plugin
+from securekd.runner import run
+from tests.securekd.conftest import small
+
+MODULE = textwrap.dedent(
+    """
+    import numpy as np
+    from datasets import ClassLabel, Dataset, Features, Value
+    from torch import nn
+
+    from securekd.aggregation import PlainAggregator
+    from securekd.strategy import Distil
+    from securekd_attacks import Access
+
+    USED = []
+
+    def points():
+        rng = np.random.default_rng(0)
+        label = rng.integers(0, 2, 600)
+        table = {"x": rng.normal(label, 1.0), "y": rng.normal(-label, 1.0), "label": label}
+        features = Features({"x": Value("float64"), "y": Value("float64"), "label": ClassLabel(names=["a", "b"])})
+        return Dataset.from_dict(table, features=features)
+
+    def narrow(shape, *, width=3):
+        USED.append("model")
+        return nn.Sequential(nn.Linear(shape.dimensions[0], width), nn.Tanh(), nn.Linear(width, shape.classes))
+
+    def broken(shape):
+        return nn.Linear(shape.dimensions[0], shape.classes + 1)
+
+    class Summing(PlainAggregator):
+        def aggregate(self, releases, terms):
+            USED.append("aggregator")
+            return super().aggregate(releases, terms)
+
+    class Loud(Distil):
+        def play(self, workshop, number, previous):
+            USED.append("strategy")
+            return super().play(workshop, number, previous)
+
+    class Confidence:
+        name = "confidence"
+        needs = frozenset({Access.LOG_PROBS})
+
+        def score(self, signals):
+            USED.append("attack")
+            return signals.require_log_probs(self.name).max(axis=1)
+    """
+)
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "mine_of_a_user.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "mine_of_a_user"
+
+
+def test_a_part_of_each_kind_is_plugged_in(mine: str, out: Path) -> None:
+    experiment = small(
+        strategy=f"{mine}:Loud",
+        aggregation=f"{mine}:Summing",
+        data={"source": f"{mine}:points", "transfer": 100, "test": 100},
+        clients={"count": 4, "models": [{"kind": f"{mine}:narrow", "options": {"width": 4}}]},
+        audit={"attacks": ["loss", f"{mine}:Confidence"]},
+    )
+    result = run(experiment, out)
+    assert {leak.attack for leak in result.leakage} == {"loss", "confidence"}
+    assert set(load_plugin(f"{mine}:USED")) == {"model", "aggregator", "strategy", "attack"}
+    assert result.utility.locals[0].model == f"{mine}:narrow"
+    assert result.utility.student.examples == 100
+
+
+def test_a_model_of_the_wrong_shape_is_refused_before_anything_is_trained(mine: str, out: Path) -> None:
+    changed = {"source": f"{mine}:points", "transfer": 100, "test": 100}
+    with pytest.raises(ModelError, match="not \\(2, 2\\)"):
+        run(small(data=changed, clients={"models": [f"{mine}:broken"]}), out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["nowhere:x", "math:nothing", ":x", "math:"])
+def test_what_cannot_be_loaded_is_named(name: str) -> None:
+    with pytest.raises(SettingError, match="write it as module:attribute"):
+        load_plugin(name)

@@ -1,0 +1,78 @@
+"""The README's commands and code run as they stand there, in its order, in one folder."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(sh|python|toml)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_every_block_is_known_to_this_test() -> None:
+    fences = re.findall(r"^```(\w+)$", README, re.MULTILINE)
+    assert sorted(fences) == sorted([kind for kind, _ in BLOCKS] + ["mermaid"])
+    commands = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line.strip()]
+    assert all(shlex.split(line, comments=True)[0] in ("securekd", "make", "pip") for line in commands)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the README takes as given."""
+    folder = tmp_path_factory.mktemp("readme")
+    rng = np.random.default_rng(0)
+    rows = ["age,weight,smoker,hospital,diagnosis"]
+    for i in range(900):
+        age, weight, smoker = rng.uniform(20, 90), rng.normal(75, 12), rng.integers(2)
+        sick = rng.random() < 1 / (1 + np.exp(-(age - 60) / 8 - smoker))
+        rows.append(
+            f"{age:.1f},{weight:.1f},{'yes' if smoker else 'no'},{'north south east west'.split()[i % 4]},{'ill' if sick else 'well'}"
+        )
+    (folder / "patients.csv").write_text("\n".join(rows) + "\n")
+    models = next(text for kind, text in BLOCKS if kind == "python" and text.startswith("# mymodels.py"))
+    (folder / "mymodels.py").write_text(models)
+    return folder
+
+
+def run(arguments: list[str], folder: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_commands_and_code_run_in_order(folder: Path) -> None:
+    for kind, text in BLOCKS:
+        if kind == "python":
+            run([sys.executable, "-c", text], folder)
+        if kind == "sh":
+            for line in text.splitlines():
+                words = shlex.split(line, comments=True)
+                if words and words[0] == "securekd":  # make and pip are what installs the environment that this runs in
+                    run([sys.executable, "-m", *words], folder)
+
+
+def test_the_configuration_runs(folder: Path) -> None:
+    (text,) = (text for kind, text in BLOCKS if kind == "toml")
+    (folder / "patients.toml").write_text(text)
+    run([sys.executable, "-m", "securekd", "run", "patients.toml", "--out", "patients"], folder)
+
+
+@pytest.mark.parametrize("name", ["mnist.toml", "ag_news.toml"])
+def test_examples_are_valid_configurations(name: str) -> None:
+    from securekd.config import load_experiment
+
+    assert load_experiment(ROOT / "examples" / name).rounds >= 1
+
+
+def test_links_lead_somewhere() -> None:
+    for page in ("README.md", "SECURITY.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+            assert (ROOT / target).exists(), f"{page} links to {target}"
