@@ -85,7 +85,7 @@ def _points(plan: Plan, last: RoundOutcome, perform: Perform) -> dict[Point, lis
     everyone = _together([c.examples for c in plan.clients])
     test = plan.data.test
     shares = [test.take(np.arange(i, len(test), len(plan.clients))) for i in range(len(plan.clients))]
-    guesses = perform(_surrogates(plan, last))
+    guesses = list(perform(_surrogates(plan, last)))
     student = plan.experiment.student.model
     return {
         "client_model": [

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context, parent_process
+from threading import Thread
 
 import torch
 
@@ -14,12 +15,12 @@ from securekd.checkpoint import Saved
 from securekd.errors import RunError
 from securekd.training.tasks import TrainTask, perform
 
-Perform = Callable[[Sequence[TrainTask]], Sequence[Saved]]
+Perform = Callable[[Sequence[TrainTask]], Iterator[Saved]]
 
 
 @contextmanager
 def performer(workers: int | None, tasks: int) -> Iterator[Perform]:
-    """A function that carries tasks out, in this process or in `workers` of them.
+    """A function that carries tasks out, in this process or in `workers` of them, and gives their results in order.
 
     Args:
         workers: number of processes; None for one on each core.
@@ -33,11 +34,15 @@ def performer(workers: int | None, tasks: int) -> Iterator[Perform]:
     torch.set_num_threads(1)  # two threads for one small model are slower than one
     try:
         if count <= 1:
-            yield lambda todo: [perform(task) for task in todo]
+            yield lambda todo: map(perform, todo)
             return
         pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin_worker)
         try:
             yield lambda todo: _gather(pool, todo)
+        except BaseException:  # Ctrl-C above all: nobody wants to wait for the training under way
+            for worker in active_children():
+                worker.terminate()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     finally:
@@ -49,15 +54,24 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _gather(pool: ProcessPoolExecutor, todo: Sequence[TrainTask]) -> Sequence[Saved]:
+def _gather(pool: ProcessPoolExecutor, todo: Sequence[TrainTask]) -> Iterator[Saved]:
     if len(todo) == 1:
-        return [perform(todo[0])]
+        yield perform(todo[0])
+        return
     try:
-        return list(pool.map(perform, todo))
+        yield from pool.map(perform, todo)
     except BrokenProcessPool as error:
         raise RunError("a training process died (out of memory?); resume with fewer runtime.workers") from error
 
 
 def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # killed: its workers would wait for work for ever

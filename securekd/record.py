@@ -199,3 +199,8 @@ def read_result(folder: Path) -> Result:
         first = error.errors()[0]
         place = ".".join(str(p) for p in first["loc"])
         raise FolderError(f"{path} is not a {SCHEMA} record: {place}: {first['msg']}") from error
+
+
+def schema_text() -> str:
+    """The JSON schema of a record, as it is published."""
+    return json.dumps(Result.model_json_schema(by_alias=True), indent=1, ensure_ascii=False) + "\n"

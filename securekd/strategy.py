@@ -5,7 +5,7 @@ set, the server distils their mean into the student, and clients learn it before
 kind is plugged in as `strategy = "module:attribute"`: an object with `play`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -24,7 +24,7 @@ from securekd.privacy.release import noised_integers
 from securekd.training.dp_sgd import predict
 from securekd.training.tasks import Lesson, TrainTask, network_of
 
-Perform = Callable[[Sequence[TrainTask]], Sequence[Saved]]
+Perform = Callable[[Sequence[TrainTask]], Iterator[Saved]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,9 @@ class Distil:
         aggregate = _read_aggregate(summed)
         scores = remembered_scores(plan, aggregate, previous)
         consensus = scores_to_consensus(plan.experiment, scores)
-        student = store.phase(f"distil.{number}", lambda: workshop.perform([student_task(plan, consensus, number)])[0])
+        student = store.phase(
+            f"distil.{number}", lambda: next(workshop.perform([student_task(plan, consensus, number)]))
+        )
         rows = len(plan.clients) * plan.labels.rows
         return RoundOutcome(
             number=number,

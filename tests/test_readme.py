@@ -31,9 +31,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i in range(900):
         age, weight, smoker = rng.uniform(20, 90), rng.normal(75, 12), rng.integers(2)
         sick = rng.random() < 1 / (1 + np.exp(-(age - 60) / 8 - smoker))
-        rows.append(
-            f"{age:.1f},{weight:.1f},{'yes' if smoker else 'no'},{'north south east west'.split()[i % 4]},{'ill' if sick else 'well'}"
-        )
+        hospital = ("north", "south", "east", "west")[i % 4]
+        words = f"{'yes' if smoker else 'no'},{hospital},{'ill' if sick else 'well'}"
+        rows.append(f"{age:.1f},{weight:.1f},{words}")
     (folder / "patients.csv").write_text("\n".join(rows) + "\n")
     models = next(text for kind, text in BLOCKS if kind == "python" and text.startswith("# mymodels.py"))
     (folder / "mymodels.py").write_text(models)
@@ -76,3 +76,16 @@ def test_links_lead_somewhere() -> None:
     for page in ("README.md", "SECURITY.md", "CONTRIBUTING.md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
             assert (ROOT / target).exists(), f"{page} links to {target}"
+
+
+def test_the_result_is_the_one_that_was_measured() -> None:
+    import importlib.util
+    import json
+
+    spec = importlib.util.spec_from_file_location("default_experiment", ROOT / "benchmarks" / "default_experiment.py")
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    figures = json.loads((ROOT / "benchmarks" / "results" / "default_experiment.json").read_text())
+    assert benchmark.BEGIN + "\n" + benchmark.section(figures) + benchmark.END in README

@@ -81,7 +81,7 @@ def check_fpr(fpr: float) -> float:
         "fpr",
         fpr,
         SMALLEST_FPR <= fpr <= 1.0,
-        f"choose one in [{SMALLEST_FPR:g}, 1]; zero takes infinitely many non-members",
+        f"choose one in [{SMALLEST_FPR:g}, 1]; nothing resolves zero",
     )
 
 

@@ -17,9 +17,8 @@ def test_everything_exported_exists():
 
 def test_import_is_light():
     code = f"import sys; sys.path[:] = {sys.path!r}; import securekd_attacks; print(*sys.modules)"
-    loaded = set(
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
     assert "numpy" in loaded
     assert not {"torch", "scipy.stats", "pandas", "sklearn", "securekd"} & loaded
 

@@ -1,0 +1,88 @@
+"""Training in several processes: the same results in the same order, and no process is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from securekd.errors import RunError
+from securekd.parallel import performer
+from securekd.plan import make_plan
+from securekd.strategy import client_task
+from tests.securekd.conftest import small
+
+
+def test_one_process_and_two_give_the_same_in_the_same_order() -> None:
+    plan = make_plan(small())
+    tasks = [client_task(plan, client, 1, None) for client in plan.clients]
+    found = []
+    for workers in (1, 2):
+        with performer(workers, len(tasks)) as perform:
+            found.append(list(perform(tasks)))
+    for alone, together in zip(*found, strict=True):
+        assert alone.info == together.info
+        assert alone.arrays.keys() == together.arrays.keys()
+        for name, value in alone.arrays.items():
+            np.testing.assert_array_equal(value, together.arrays[name])
+
+
+def test_a_worker_that_dies_is_an_error_with_a_remedy() -> None:
+    plan = make_plan(small())
+    tasks = [client_task(plan, client, 1, None) for client in plan.clients]
+
+    def kill_in_the_middle() -> None:
+        with performer(2, len(tasks)) as perform:
+            results = perform(tasks * 20)
+            next(results)
+            for child in active_children():
+                os.kill(child.pid, signal.SIGKILL)  # type: ignore[arg-type]
+            list(results)
+
+    with pytest.raises(RunError, match="fewer runtime.workers"):
+        kill_in_the_middle()
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    import tomli_w
+
+    from tests.securekd.conftest import SMALL
+
+    (tmp_path / "small.toml").write_text(tomli_w.dumps(SMALL))
+    marker = f"marker-{os.getpid()}"
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "securekd", "run", "small.toml", "--set", "runtime.workers=2",
+         "--set", "student.epochs=2000", "--out", marker],
+        cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    children: list[int] = []
+    while len(children) < 2 and time.monotonic() < deadline:
+        children = children_of(parent.pid)
+        time.sleep(0.1)
+    assert children
+    parent.kill()
+    parent.wait()
+    while any(alive(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(alive(child) for child in children)
+
+
+def children_of(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    if not path.exists():
+        pytest.skip("needs /proc to find child processes")
+    return [int(word) for word in path.read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    try:
+        return status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
