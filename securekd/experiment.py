@@ -60,7 +60,8 @@ class Data(Settings):
 
     source: str = Field(
         "digits",
-        description="digits, a path (.csv, .jsonl, .parquet, a folder of images by class), hub:NAME, or " + PLUGIN,
+        description="digits, a path (.csv, .jsonl, .parquet, a folder of images by class), hub:NAME[:SPLIT], or "
+        + PLUGIN,
     )
     transfer_source: str | None = Field(
         None, description="another source for the public transfer set; unset: cut from `source`"
@@ -72,7 +73,9 @@ class Data(Settings):
     )
     private: int | None = Field(None, ge=1, description="private rows over all clients; unset: all that is left")
     label: str = Field("label", description="the column with the class")
-    inputs: tuple[str, ...] = Field((), description="the columns that the models see; empty: all but the label")
+    inputs: tuple[str, ...] = Field(
+        (), description="the columns that models see; empty: all but label and partition.column"
+    )
     columns: dict[str, Column] = Field(
         default_factory=dict,
         description="public schema of a table; columns not named here are fitted on the transfer set",
@@ -81,7 +84,8 @@ class Data(Settings):
         None, ge=4, le=512, description="side in pixels to which images are scaled; unset: as they are"
     )
     tokenizer: str = Field(
-        "transfer", description="transfer (word pieces learnt on the transfer set), bytes, or a local folder"
+        "transfer",
+        description="transfer (byte-level word pieces learnt on it), bytes, or a local folder that pads with 0",
     )
     vocabulary: int = Field(2000, ge=300, le=100_000, description="size of the vocabulary learnt on the transfer set")
     max_tokens: int = Field(64, ge=4, le=4096, description="tokens kept of a text")

@@ -186,7 +186,7 @@ def test_weighted_consensus_runs(out: Path) -> None:
 def test_public_labels_pre_train_the_clients(out: Path) -> None:
     labelled = run(small(data={"transfer_labels": True}, training={"pretrain_epochs": 40}, rounds=1), out)
     unlabelled = run(small(rounds=1), out.with_name("unlabelled"))
-    assert labelled.rounds[0].clients_mean_accuracy > unlabelled.rounds[0].clients_mean_accuracy + 0.1
+    assert labelled.rounds[0].clients_mean_accuracy > unlabelled.rounds[0].clients_mean_accuracy + 0.05
 
 
 def test_without_dp_no_guarantee_is_given_and_the_reason_stands_there(out: Path) -> None:

@@ -1,0 +1,182 @@
+"""`load_federated`: from settings to the data of one federation.
+
+Every draw is derived from the seed for its own purpose: which rows are public, test and private depends neither on the
+number of clients nor on the partition.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from securekd.data.columns import names, take
+from securekd.data.encode import Encoder, fit, input_columns, modality_of
+from securekd.data.examples import Array, Examples, FederatedData, transfer_digest
+from securekd.data.labels import class_map, labels
+from securekd.data.partition import institutions, partition
+from securekd.data.sources import identity, load
+from securekd.data.split import Content, Pool, fill, refuse_overlap
+from securekd.errors import DataError
+from securekd.experiment import Data
+from securekd.randomness import Randomness
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One data set, the rows of it that are still to be dealt, and the number of its first row."""
+
+    name: str
+    data: "Dataset"
+    pool: Pool
+    first_id: int
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where each split comes from; two splits of one source share the same object."""
+
+    private: Source
+    transfer: Source
+    test: Source
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One split: its source, and its rows there."""
+
+    source: Source
+    content: Content
+
+    @property
+    def data(self) -> "Dataset":
+        """The split as a data set."""
+        return take(self.source.data, self.content.rows)
+
+    def examples(self, encoder: Encoder, labels: Array | None) -> Examples:
+        """The split as examples."""
+        return Examples(encoder.modality, self.content.inputs, labels, self.content.rows + self.source.first_id)
+
+
+def load_federated(settings: Data, clients: int | None, seed: int) -> FederatedData:
+    """Load, split, encode and partition the data of an experiment.
+
+    Args:
+        settings: the `[data]` table.
+        clients: number of clients; None, for a partition by column, is one for each of its values.
+        seed: of the splits and of the partition.
+
+    Raises:
+        DataError: if the data cannot be used as asked; the message says what to change.
+    """
+    random = Randomness("seeded", seed)
+    sources = _open(settings, random)
+    _check_counts(settings, sources)
+    encoder, transfer, test, private = _split(settings, sources)
+    schemas = (sources.private.data, sources.transfer.data, sources.test.data)
+    classes = class_map(settings.label, schemas, (transfer.data, test.data))
+    known = labels(transfer.data, settings.label, classes, "transfer") if settings.transfer_labels else None
+    public = transfer.examples(encoder, known)
+    held = private.examples(encoder, labels(private.data, settings.label, classes, "private"))
+    column = settings.partition.column
+    values = None if column is None else names(private.data, column)
+    assert held.labels is not None
+    parts = partition(held.labels, values, clients, settings.partition, random.public("data", "partition"))
+    return FederatedData(
+        modality=encoder.modality,
+        classes=classes,
+        input_shape=encoder.shape,
+        vocabulary=encoder.vocabulary,
+        clients=tuple(held.take(part) for part in parts),
+        client_names=_numbered(len(parts)) if values is None else institutions(values, column),
+        transfer=public,
+        test=test.examples(encoder, labels(test.data, settings.label, classes, "test")),
+        transfer_digest=transfer_digest(public, classes),
+    )
+
+
+def _open(settings: Data, random: Randomness) -> Sources:
+    opened: dict[str, Source] = {}
+    rows = 0
+
+    def source(name: str) -> Source:
+        nonlocal rows
+        key = identity(name)
+        if key not in opened:
+            data = load(name)
+            opened[key] = Source(name, data, Pool(len(data), random.public("data", "split", len(opened))), rows)
+            rows += len(data)
+        return opened[key]
+
+    return Sources(
+        private=source(settings.source),
+        transfer=source(settings.transfer_source or settings.source),
+        test=source(settings.test_source or settings.source),
+    )
+
+
+def _test_rows(settings: Data, sources: Sources) -> int | None:
+    """Rows of the test set: as set, else a fifth of the source shared with the private rows, else all (None)."""
+    if settings.test is not None or sources.test is not sources.private:
+        return settings.test
+    return max(1, len(sources.test.data) // 5)
+
+
+def _check_counts(settings: Data, sources: Sources) -> None:
+    splits = (
+        ("transfer", sources.transfer, settings.transfer),
+        ("test", sources.test, _test_rows(settings, sources) or 1),
+        ("private", sources.private, settings.private or 1),
+    )
+    for source in {id(s): s for _, s, _ in splits}.values():
+        asked = [(name, count) for name, owner, count in splits if owner is source]
+        if sum(count for _, count in asked) > len(source.data):
+            raise DataError(
+                f"{source.name!r} has {len(source.data)} rows, and the splits take "
+                f"{' + '.join(f'{count} ({name})' for name, count in asked)}: "
+                f"lower {' or '.join(f'data.{name}' for name, _ in asked)}, or give more data"
+            )
+
+
+def _split(settings: Data, sources: Sources) -> tuple[Encoder, Part, Part, Part]:
+    """The encoder, fitted on the transfer set alone, and the transfer, test and private rows, which do not overlap."""
+    columns = input_columns(sources.private.data, settings)
+    modality = modality_of(sources.private.data, columns, settings)
+    for public_source in (sources.transfer, sources.test):
+        if modality_of(public_source.data, columns, settings) != modality:
+            raise DataError(
+                f"{public_source.name!r} is not {modality} data, and {sources.private.name!r} is: give data of one kind"
+            )
+    rows = sources.transfer.pool.next(settings.transfer)
+    encoder = fit(settings, columns, modality, take(sources.transfer.data, rows))
+    whole = modality == "tabular"  # equal rows of a table are different records
+    parts = [Part(sources.transfer, _reader(sources.transfer, encoder)(rows))]
+    tested = _test_rows(settings, sources)
+    for name, source, count in (("test", sources.test, tested), ("private", sources.private, settings.private)):
+        earlier = [] if whole else [part for part in parts if part.source is source]
+        avoid = {key for part in earlier for key in part.content.keys}
+        parts.append(Part(source, fill(source.pool, count, _reader(source, encoder), avoid, name)))
+    transfer, test, private = parts
+    for one, other, called in (
+        (transfer, private, ("transfer", "private")),
+        (transfer, test, ("transfer", "test")),
+        (test, private, ("test", "private")),
+    ):
+        if one.source is not other.source:
+            refuse_overlap(one.content.keys, other.content.keys, called, chance=whole)
+    return encoder, transfer, test, private
+
+
+def _reader(source: Source, encoder: Encoder) -> Callable[[Array], Content]:
+    def read(rows: Array) -> Content:
+        data = take(source.data, rows)
+        inputs = encoder.encode(data)
+        return Content(rows, inputs, encoder.keys(data, inputs))
+
+    return read
+
+
+def _numbered(clients: int) -> tuple[str, ...]:
+    width = max(2, len(str(clients)))
+    return tuple(f"client-{i:0{width}}" for i in range(1, clients + 1))
