@@ -34,18 +34,18 @@ def resume(out: Path, *, as_json: bool) -> None:
 
 def dry_run(experiment: Experiment, *, as_json: bool) -> None:
     """Print the split, the guarantee and the bytes; nothing is trained or written."""
+    from securekd.data import holdings
     from securekd.plan import make_plan
     from securekd.preview import preview
 
-    shown = preview(make_plan(experiment))
+    plan = make_plan(experiment)
+    shown = preview(plan)
     if as_json:
         click.echo(json.dumps(shown.model_dump(mode="json"), indent=1))
         return
     console = Console()
-    table = Table("client", "model", "examples", *shown.classes, title="who holds what")
-    for row in shown.clients:
-        table.add_row(row.name, row.model, str(row.examples), *map(str, row.by_class))
-    console.print(table)
+    console.print(holdings(plan.data).table())
+    console.print("models: " + ", ".join(f"{c.name} {c.model}" for c in shown.clients))
     console.print(
         f"transfer set: {shown.transfer} rows, labels {'used' if shown.transfer_labels else 'unused'}; "
         f"test set: {shown.test} rows"

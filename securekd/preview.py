@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from securekd.data import holdings
 from securekd.models.registry import build
 from securekd.plan import Plan
 from securekd.record import GuaranteeRecord
@@ -48,13 +49,8 @@ def preview(plan: Plan) -> Preview:
     return Preview(
         classes=plan.data.classes,
         clients=tuple(
-            ClientPreview(
-                name=c.name,
-                model=c.model.kind,
-                examples=len(c.examples),
-                by_class=tuple(np.bincount(c.examples.labels, minlength=plan.shape.classes).tolist()),  # type: ignore[arg-type]
-            )
-            for c in plan.clients
+            ClientPreview(name=c.name, model=c.model.kind, examples=len(c.examples), by_class=tuple(by_class))
+            for c, by_class in zip(plan.clients, holdings(plan.data).counts.tolist(), strict=True)
         ),
         transfer=len(plan.data.transfer),
         transfer_labels=plan.data.transfer.labels is not None,

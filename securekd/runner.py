@@ -16,6 +16,7 @@ from torch import nn
 from securekd.baselines import Baselines, baselines
 from securekd.checkpoint import PhaseStore
 from securekd.config import load_experiment, to_toml
+from securekd.data import holdings
 from securekd.errors import FolderError, PromiseError
 from securekd.evaluation import labels_of, utility
 from securekd.experiment import Experiment
@@ -213,9 +214,10 @@ def server_sees(plan: Plan) -> str:
     """What the server learns, in one sentence."""
     clients, rounds = len(plan.clients), plan.experiment.rounds
     over = "in one round" if rounds == 1 else f"in each of {rounds} rounds"
+    release = "noised release" if plan.noise.sigma else "release without noise"
     if plan.aggregator.sums_only:
-        return f"only sums of at least {plan.threshold} of {clients} clients' noised releases, {over}"
-    return f"every client's noised release, {over}: nothing hides one client from the server"
+        return f"only sums of at least {plan.threshold} of {clients} clients' {release.replace('release', 'releases')}, {over}"
+    return f"every client's {release}, {over}: nothing hides one client from the server"
 
 
 def _round(plan: Plan, outcome: RoundOutcome) -> Round:
@@ -275,12 +277,11 @@ def _mean_max(values: list[int]) -> MeanMax:
 
 
 def _holdings(plan: Plan) -> Holdings:
+    held = holdings(plan.data)
     return Holdings(
-        classes=plan.data.classes,
-        clients=tuple(c.name for c in plan.clients),
-        counts=tuple(
-            tuple(np.bincount(labels_of(c.examples), minlength=plan.shape.classes).tolist()) for c in plan.clients
-        ),
+        classes=held.classes,
+        clients=held.clients,
+        counts=tuple(map(tuple, held.counts.tolist())),
         transfer=len(plan.data.transfer),
         test=len(plan.data.test),
     )

@@ -51,12 +51,12 @@ class Holdings:
 
     def plot(self) -> str:
         """A bar for each client, stacked by class, as an SVG element with a transparent background."""
-        from matplotlib import colormaps, rc_context
+        from matplotlib import color_sequences, colormaps, rc_context
         from matplotlib.figure import Figure
 
         few = len(self.classes) <= 10
         colours = [
-            colormaps["tab10"](i) if few else colormaps["turbo"]((i + 0.5) / len(self.classes))
+            color_sequences["petroff10"][i] if few else colormaps["turbo"]((i + 0.5) / len(self.classes))
             for i in range(len(self.classes))
         ]
         with rc_context(STYLE):

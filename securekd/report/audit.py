@@ -1,0 +1,134 @@
+"""Leakage as the page shows it: what was measured at each observation point, and what the proven ε would allow there.
+
+A rate that the non-members cannot resolve is withheld here, so that no template can print it by mistake.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from securekd.privacy.events import View
+from securekd.record import POINTS, Leakage, Point, Rate, Result
+from securekd.report import numbers, wording
+from securekd_attacks import auc_ceiling, ceiling
+
+RATES: tuple[Literal["0.1", "0.01", "0.001"], ...] = ("0.1", "0.01", "0.001")
+
+SUMS_ONLY = ("masking", "ckks", "bfv")
+"""Aggregations that show the server sums; of any other the page assumes that each release is seen."""
+
+RATE_NAMES = {"0.1": "10%", "0.01": "1%", "0.001": "0.1%"}
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The most that any attack can reach under a proven ε: the AUC, and the TPR at each rate of `RATES`."""
+
+    epsilon: float
+    auc: float
+    rates: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ShownRate:
+    """A TPR with its interval, ready to print; both None where it is withheld."""
+
+    value: str | None
+    interval: str | None
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """One attack at one point."""
+
+    found: Leakage
+    rates: tuple[ShownRate, ...]
+
+
+@dataclass(frozen=True)
+class PointOfRun:
+    """One observation point: who stands there, what the attacks found, and the ceiling (None without a proven ε)."""
+
+    point: Point
+    name: str
+    seen_by: str
+    attacks: tuple[AttackRow, ...]
+    ceiling: Ceiling | None
+
+
+def points(result: Result) -> tuple[PointOfRun, ...]:
+    """Every observation point that was attacked, in the order in which knowledge leaves a client."""
+    # Seeded noise proves nothing, whatever ε the record holds.
+    delta = example_delta(result) if result.environment.noise == "os" else None
+    found = {point: tuple(x for x in result.leakage if x.point == point) for point in POINTS}
+    return tuple(
+        PointOfRun(
+            point=point,
+            name=wording.POINTS[point],
+            seen_by=attacks[0].seen_by,
+            attacks=tuple(AttackRow(x, tuple(_shown(x.tpr_at_fpr.get(rate)) for rate in RATES)) for x in attacks),
+            ceiling=_ceiling(attacks, delta),
+        )
+        for point, attacks in found.items()
+        if attacks
+    )
+
+
+def common_ceiling(shown: tuple[PointOfRun, ...]) -> Ceiling | None:
+    """The ceiling that holds at every point alike, or None."""
+    ceilings = {point.ceiling for point in shown}
+    return ceilings.pop() if len(ceilings) == 1 else None
+
+
+def in_view(result: Result, view: View) -> Leakage | None:
+    """The strongest attack on what a view consists of: the student, the sums, or without secure sums each release."""
+    sums_only = result.experiment.get("aggregation") in SUMS_ONLY
+    point = "student" if view == "public" else "client_release" if view == "server" and not sums_only else "aggregate"
+    return max((x for x in result.leakage if x.point == point), key=lambda x: x.auc, default=None)
+
+
+def worst(result: Result) -> Leakage | None:
+    """The attack with the largest AUC, wherever it stands; of several, the first."""
+    return max(result.leakage, key=lambda x: x.auc, default=None)
+
+
+def example_delta(result: Result) -> float | None:
+    """The δ at which ε for examples is stated: the largest, should they differ, since it allows an attack most."""
+    return max((g.delta for g in result.privacy.guarantees if g.unit == "example"), default=None)
+
+
+def contradictions(result: Result) -> tuple[str, ...]:
+    """Findings that cannot stand: a leak above the proven ε, and figures that contradict each other."""
+    said = []
+    for x in result.leakage:
+        where = f"{x.attack}, {wording.POINTS[x.point].lower()}"
+        if x.epsilon is not None and x.epsilon_lower > x.epsilon:
+            said.append(
+                f"More was found than was promised ({where}): the attack shows ε ≥ "
+                f"{numbers.epsilon_lower(x.epsilon_lower)} with {x.confidence:.0%} confidence, above the promised "
+                f"{numbers.epsilon(x.epsilon)}. Do not share the student before this is explained."
+            )
+        for fpr, rate in x.tpr_at_fpr.items():
+            if x.auc < rate.value * (1 - float(fpr)) - 1e-9:
+                said.append(
+                    f"The record contradicts itself ({where}): an AUC of {numbers.area(x.auc)} cannot go with a "
+                    f"true-positive rate of {numbers.percent(rate.value)} at {RATE_NAMES[fpr]} false positives."
+                )
+    return tuple(said)
+
+
+def _shown(rate: Rate | None) -> ShownRate:
+    if rate is None or not rate.resolved:
+        return ShownRate(None, None)
+    return ShownRate(numbers.percent(rate.value), numbers.percent_range(rate.low, rate.high))
+
+
+def _ceiling(attacks: tuple[Leakage, ...], delta: float | None) -> Ceiling | None:
+    promised = [x.epsilon for x in attacks if x.epsilon is not None]
+    if delta is None or len(promised) < len(attacks):
+        return None
+    epsilon = max(promised)
+    return Ceiling(
+        epsilon=epsilon,
+        auc=auc_ceiling(epsilon, delta),
+        rates=tuple(ceiling(epsilon, delta, float(rate)) for rate in RATES),
+    )
