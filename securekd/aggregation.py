@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from securekd.errors import RunError, SettingError
-from securekd.plugins import is_plugin, load_plugin
+from securekd.errors import RunError
+from securekd.plugins import named
 from securekd_protocols import Policy, simulate
 
 BytesByClient = Mapping[str, int]
@@ -131,9 +131,4 @@ AGGREGATORS: dict[str, Callable[[], Aggregator]] = {"masking": MaskingAggregator
 
 def aggregator_named(name: str) -> Aggregator:
     """The aggregator that a configuration names."""
-    if is_plugin(name):
-        plugged = load_plugin(name)
-        return plugged() if isinstance(plugged, type) else plugged  # type: ignore[no-any-return]
-    if name not in AGGREGATORS:
-        raise SettingError(f"no aggregation is called {name!r}; take {', '.join(AGGREGATORS)}, or module:attribute")
-    return AGGREGATORS[name]()
+    return named("aggregation", name, AGGREGATORS)

@@ -6,7 +6,7 @@ twice. Where a point shows scores on the transfer set and no model, the adversar
 them, exactly as the server does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from securekd.checkpoint import Arrays
 from securekd.data import Examples
-from securekd.errors import RunError, SettingError
+from securekd.errors import RunError
 from securekd.evaluation import labels_of, log_probabilities
 from securekd.experiment import Model
 from securekd.plan import Plan
-from securekd.plugins import is_plugin, load_plugin
+from securekd.plugins import named
 from securekd.record import Leakage, Point, Rate
 from securekd.strategy import Perform, RoundOutcome, mean_of, scores_to_consensus, student_task
 from securekd.training.tasks import TrainTask, network_of
@@ -37,7 +37,7 @@ from securekd_attacks import (
 
 RATES: tuple[Literal["0.1", "0.01", "0.001"], ...] = ("0.1", "0.01", "0.001")
 
-ATTACKS: dict[str, Attack] = {"loss": LossAttack(), "entropy": EntropyAttack()}
+ATTACKS: dict[str, Callable[[], Attack]] = {"loss": LossAttack, "entropy": EntropyAttack}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +73,7 @@ def measure(plan: Plan, last: RoundOutcome, perform: Perform, epsilon: float | N
 
 def attack_named(name: str) -> Attack:
     """The attack that a configuration names."""
-    if is_plugin(name):
-        plugged = load_plugin(name)
-        return plugged() if isinstance(plugged, type) else plugged  # type: ignore[no-any-return]
-    if name not in ATTACKS:
-        raise SettingError(f"no attack is called {name!r}; take {', '.join(ATTACKS)}, or module:attribute")
-    return ATTACKS[name]
+    return named("attack", name, ATTACKS)
 
 
 def _points(plan: Plan, last: RoundOutcome, perform: Perform) -> dict[Point, list[Target]]:

@@ -1,9 +1,12 @@
 """The seam for parts of your own: a setting that reads `module:attribute` names a Python object."""
 
 import importlib
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from securekd.errors import SettingError
+
+Part = TypeVar("Part")
 
 
 def is_plugin(name: str) -> bool:
@@ -24,3 +27,22 @@ def load_plugin(name: str) -> Any:
         raise SettingError(
             f"cannot load {name!r}: {error}; write it as module:attribute, with the module importable"
         ) from error
+
+
+def named(what: str, name: str, own: Mapping[str, Callable[[], Part]]) -> Part:
+    """The part that a setting names: one of our own by its word, or the user's `module:attribute`.
+
+    Args:
+        what: the kind of part, for the error.
+        name: the setting's value.
+        own: how to make each of ours.
+
+    Raises:
+        SettingError: if there is none of that name.
+    """
+    if is_plugin(name):
+        plugged = load_plugin(name)
+        return plugged() if isinstance(plugged, type) else plugged  # type: ignore[no-any-return]
+    if name not in own:
+        raise SettingError(f"no {what} is called {name!r}; take {', '.join(own)}, or module:attribute")
+    return own[name]()

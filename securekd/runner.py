@@ -214,9 +214,9 @@ def server_sees(plan: Plan) -> str:
     """What the server learns, in one sentence."""
     clients, rounds = len(plan.clients), plan.experiment.rounds
     over = "in one round" if rounds == 1 else f"in each of {rounds} rounds"
-    release = "noised release" if plan.noise.sigma else "release without noise"
+    release = "noised release" if plan.noise.sigma else "noiseless release"
     if plan.aggregator.sums_only:
-        return f"only sums of at least {plan.threshold} of {clients} clients' {release.replace('release', 'releases')}, {over}"
+        return f"only sums of at least {plan.threshold} of {clients} clients' {release}s, {over}"
     return f"every client's {release}, {over}: nothing hides one client from the server"
 
 

@@ -14,11 +14,10 @@ import numpy as np
 
 from securekd.aggregation import Aggregate
 from securekd.checkpoint import Arrays, PhaseStore, Saved
-from securekd.errors import SettingError
 from securekd.experiment import Experiment
 from securekd.knowledge import consensus_log_probabilities, mean_scores, soft_labels
 from securekd.plan import Plan, PlannedClient
-from securekd.plugins import is_plugin, load_plugin
+from securekd.plugins import named
 from securekd.privacy.ledger import Ledger
 from securekd.privacy.release import noised_integers
 from securekd.training.dp_sgd import predict
@@ -136,12 +135,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {"distil": Distil}
 
 def strategy_named(name: str) -> Strategy:
     """The strategy that a configuration names."""
-    if is_plugin(name):
-        plugged = load_plugin(name)
-        return plugged() if isinstance(plugged, type) else plugged  # type: ignore[no-any-return]
-    if name not in STRATEGIES:
-        raise SettingError(f"no strategy is called {name!r}; take {', '.join(STRATEGIES)}, or module:attribute")
-    return STRATEGIES[name]()
+    return named("strategy", name, STRATEGIES)
 
 
 def client_task(plan: Plan, client: PlannedClient, number: int, previous: RoundOutcome | None) -> TrainTask:
