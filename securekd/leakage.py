@@ -2,8 +2,9 @@
 
 Members are private records, non-members test records. At `client_model` and `client_release` a record is scored by one
 client's model (members by their own client's, test records dealt out among the clients), so that no record is counted
-twice. Where a point shows scores on the transfer set and no model, the adversary distils a model of its own from
-them, exactly as the server does.
+twice. Test records are dealt class by class in proportion to what each client holds: otherwise a client with few
+classes would seem to leak its members, when only its labels differ from the test set's. Where a point shows scores on
+the transfer set and no model, the adversary distils a model of its own from them, exactly as the server does.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from securekd.checkpoint import Arrays
-from securekd.data import Examples
+from securekd.data import Examples, holdings
 from securekd.errors import RunError
 from securekd.evaluation import labels_of, log_probabilities
 from securekd.experiment import Model
@@ -79,7 +80,7 @@ def attack_named(name: str) -> Attack:
 def _points(plan: Plan, last: RoundOutcome, perform: Perform) -> dict[Point, list[Target]]:
     everyone = _together([c.examples for c in plan.clients])
     test = plan.data.test
-    shares = [test.take(np.arange(i, len(test), len(plan.clients))) for i in range(len(plan.clients))]
+    shares = nonmember_shares(plan)
     guesses = list(perform(_surrogates(plan, last)))
     student = plan.experiment.student.model
     return {
@@ -94,6 +95,21 @@ def _points(plan: Plan, last: RoundOutcome, perform: Perform) -> dict[Point, lis
         "aggregate": [Target(student, guesses[-1].arrays, everyone, test)],
         "student": [Target(student, last.student, everyone, test)],
     }
+
+
+def nonmember_shares(plan: Plan) -> list[Examples]:
+    """The test set dealt to the clients, each row once, so that a client's share has the client's own label mix."""
+    test, labels = plan.data.test, labels_of(plan.data.test)
+    held = holdings(plan.data).counts.astype(float)
+    order = plan.randomness.public("nonmembers").permutation(len(test))
+    dealt: list[list[np.ndarray]] = [[] for _ in plan.clients]
+    for label in np.unique(labels):
+        rows = order[labels[order] == label]
+        weight = held[:, label] if held[:, label].any() else held.sum(axis=1)
+        cuts = np.rint(np.cumsum(weight) / weight.sum() * len(rows)).astype(int)[:-1]
+        for client, part in zip(dealt, np.split(rows, cuts), strict=True):
+            client.append(part)
+    return [test.take(np.sort(np.concatenate(parts))) for parts in dealt]
 
 
 def _surrogates(plan: Plan, last: RoundOutcome) -> list[TrainTask]:
