@@ -98,24 +98,25 @@ class MaskingAggregator:
         """Run one session with fresh keys, every client and the server in this process."""
         survivors = len(releases) - len(terms.dropouts)
         _refuse_too_few(survivors, releases, terms)
+        names = list(releases)  # an institution's name may be anything; the session knows numbers
         result = simulate(
-            dict(releases.items()),
+            dict(enumerate(releases.values())),
             Policy(magnitude=terms.magnitude, colluders=terms.colluders, threshold=terms.threshold),
             context=terms.context,
             round_number=terms.round_number,
-            dropouts=dict.fromkeys(terms.dropouts, "masked_input"),
+            dropouts={i: "masked_input" for i, name in enumerate(names) if name in terms.dropouts},
             on_server_receive=self._on_server_receive,
         )
         return Aggregate(
             result.total,
-            tuple(str(c) for c in result.survivors),
-            _by_name(result.bytes_up),
-            _by_name(result.bytes_down),
+            tuple(names[int(i)] for i in result.survivors),
+            _by_name(result.bytes_up, names),
+            _by_name(result.bytes_down, names),
         )
 
 
-def _by_name(counts: Mapping[str, Mapping[int | str, int]]) -> dict[str, dict[str, int]]:
-    return {phase: {str(client): count for client, count in by.items()} for phase, by in counts.items()}
+def _by_name(counts: Mapping[str, Mapping[int | str, int]], names: list[str]) -> dict[str, dict[str, int]]:
+    return {phase: {names[int(i)]: count for i, count in by.items()} for phase, by in counts.items()}
 
 
 def _refuse_too_few(survivors: int, releases: Mapping[str, np.ndarray], terms: Terms) -> None:

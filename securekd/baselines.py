@@ -34,7 +34,7 @@ class Baselines:
 
 def baselines(plan: Plan, store: PhaseStore, perform: Perform) -> Baselines:
     """Train and test every yardstick; each client alone gets the whole privacy budget at once."""
-    tasks = {f"baseline.{c.name}": _alone(plan, c) for c in plan.clients}
+    tasks = {f"baseline.{c.key}": _alone(plan, c) for c in plan.clients}
     tasks["baseline.centralized"] = _central(plan, private=True)
     if plan.dp is not None:
         tasks["baseline.centralized-nonprivate"] = _central(plan, private=False)
@@ -46,7 +46,7 @@ def baselines(plan: Plan, store: PhaseStore, perform: Perform) -> Baselines:
     return Baselines(
         locals=tuple(
             LocalUtility(
-                client=c.name, model=c.model.kind, examples=len(c.examples), utility=tested[f"baseline.{c.name}"]
+                client=c.name, model=c.model.kind, examples=len(c.examples), utility=tested[f"baseline.{c.key}"]
             )
             for c in plan.clients
         ),

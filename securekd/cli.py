@@ -15,7 +15,7 @@ INTERRUPTED = 130
 
 RUN_HELP = """Run a federated distillation experiment: train, release, aggregate, distil, audit, report.
 
-Without CONFIG, ten clients share scikit-learn's handwritten digits.
+Without CONFIG, five clients share scikit-learn's handwritten digits.
 
 \b
 Examples:
@@ -122,7 +122,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; nothing that had ended is lost", err=True)
+        click.echo("interrupted; finished phases are kept", err=True)
         sys.exit(INTERRUPTED)
     except SecurekdError as error:
         _tell(str(error), debug)

@@ -20,7 +20,7 @@ from securekd.evaluation import labels_of, log_probabilities
 from securekd.experiment import Model
 from securekd.plan import Plan
 from securekd.plugins import named
-from securekd.record import Leakage, Point, Rate
+from securekd.record import POINTS, Leakage, Point, Rate
 from securekd.strategy import Perform, RoundOutcome, mean_of, scores_to_consensus, student_task
 from securekd.training.tasks import TrainTask, network_of
 from securekd_attacks import (
@@ -79,6 +79,7 @@ def attack_named(name: str) -> Attack:
 
 def _points(plan: Plan, last: RoundOutcome, perform: Perform) -> dict[Point, list[Target]]:
     everyone = _together([c.examples for c in plan.clients])
+    summed = _together([c.examples for c in plan.clients if c.name in last.aggregate.survivors])
     test = plan.data.test
     shares = nonmember_shares(plan)
     guesses = list(perform(_surrogates(plan, last)))
@@ -92,8 +93,8 @@ def _points(plan: Plan, last: RoundOutcome, perform: Perform) -> dict[Point, lis
             Target(student, guess.arrays, c.examples, share)
             for c, guess, share in zip(plan.clients, guesses[:-1], shares, strict=True)
         ],
-        "aggregate": [Target(student, guesses[-1].arrays, everyone, test)],
-        "student": [Target(student, last.student, everyone, test)],
+        "aggregate": [Target(student, guesses[-1].arrays, summed, test)],
+        "student": [Target(student, last.student, everyone if last.number > 1 else summed, test)],
     }
 
 
@@ -127,6 +128,8 @@ def _signals(plan: Plan, targets: Sequence[Target], side: str) -> Signals:
     log_probs, labels, ids = [], [], []
     for target in targets:
         examples: Examples = target.members if side == "members" else target.nonmembers
+        if not len(examples):  # a small client's share of the test set may be empty
+            continue
         network = network_of(target.model, plan.shape, 0, target.state)
         log_probs.append(
             log_probabilities(network, examples.inputs, micro_batch=runtime.micro_batch, device=runtime.device)
@@ -138,13 +141,14 @@ def _signals(plan: Plan, targets: Sequence[Target], side: str) -> Signals:
 
 def _leakage(plan: Plan, point: Point, scores: MembershipScores, epsilon: float | None) -> Leakage:
     confidence, delta = plan.experiment.audit.confidence, plan.experiment.privacy.delta
+    bounds = len(POINTS) * len(plan.attacks)
     area = auc(scores.members, scores.nonmembers, confidence)
     rates = {rate: tpr_at_fpr(scores.members, scores.nonmembers, float(rate), confidence) for rate in RATES}
     bound = split_bound(
         scores.members,
         scores.nonmembers,
         delta,
-        confidence,
+        1 - (1 - confidence) / bounds,  # Bonferroni: all bounds of the record hold together with `confidence`
         rng=plan.randomness.public("audit", point, scores.attack),
     )
     return Leakage(
@@ -160,6 +164,8 @@ def _leakage(plan: Plan, point: Point, scores: MembershipScores, epsilon: float 
         members=len(scores.members),
         nonmembers=len(scores.nonmembers),
         epsilon=epsilon,
+        comparable=plan.experiment.data.partition.kind != "column" and plan.experiment.data.test_source is None,
+        assumptions=bound.assumptions,
         seen_by=_seen_by(plan, point),
     )
 

@@ -36,11 +36,12 @@ def performer(workers: int | None, tasks: int) -> Iterator[Perform]:
         if count <= 1:
             yield lambda todo: map(perform, todo)
             return
+        before = set(active_children())  # a program that embeds us may have children of its own
         pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin_worker)
         try:
             yield lambda todo: _gather(pool, todo)
         except BaseException:  # Ctrl-C above all: nobody wants to wait for the training under way
-            for worker in active_children():
+            for worker in set(active_children()) - before:
                 worker.terminate()
             raise
         finally:

@@ -12,7 +12,7 @@ import numpy as np
 
 from securekd.aggregation import Aggregate, Aggregator, Terms, aggregator_named
 from securekd.data import Examples, FederatedData, load_federated
-from securekd.errors import BudgetError, SettingError
+from securekd.errors import BudgetError, DataError, SettingError
 from securekd.experiment import ClientModel, Experiment, Model
 from securekd.knowledge import SoftLabelShape
 from securekd.models.shape import InputShape
@@ -24,6 +24,9 @@ from securekd.randomness import Randomness
 from securekd.training.dp_sgd import DpSgdPlan
 from securekd_protocols import FixedPoint, ProtocolError, recommended_threshold
 
+# Fewer test rows than this leave the audit's two halves empty.
+FEWEST_TESTED = 8
+
 if TYPE_CHECKING:  # they work on a plan, and a plan holds them
     from securekd.strategy import Strategy
     from securekd_attacks import Attack
@@ -31,8 +34,16 @@ if TYPE_CHECKING:  # they work on a plan, and a plan holds them
 
 @dataclass(frozen=True)
 class PlannedClient:
-    """One client: its data and its model."""
+    """One client: its data and its model.
 
+    Attributes:
+        key: its number as a word, which names its files; `name` may be anything.
+        name: as the data has it.
+        examples: private.
+        model: to be trained.
+    """
+
+    key: str
     name: str
     examples: Examples
     model: ClientModel
@@ -152,10 +163,12 @@ def make_plan(experiment: Experiment) -> Plan:
     data = load_federated(experiment.data, experiment.client_count(), experiment.seed)
     shape = InputShape(data.modality, data.input_shape, len(data.classes), data.vocabulary or 0)
     shape = shape.with_statistics(data.transfer.inputs)
+    if len(data.test) < FEWEST_TESTED:
+        raise DataError(f"the test set has {len(data.test)} rows, too few to measure anything; raise data.test")
     models = experiment.client_models(len(data.clients))
     clients = tuple(
-        PlannedClient(name, examples, model)
-        for name, examples, model in zip(data.client_names, data.clients, models, strict=True)
+        PlannedClient(f"client-{i:02}", name, examples, model)
+        for i, (name, examples, model) in enumerate(zip(data.client_names, data.clients, models, strict=True), start=1)
     )
     _check_deltas(experiment, clients)
     _check_models(experiment, clients, shape)
@@ -212,15 +225,15 @@ def _check_deltas(experiment: Experiment, clients: tuple[PlannedClient, ...]) ->
 
 
 def _check_models(experiment: Experiment, clients: tuple[PlannedClient, ...], shape: InputShape) -> None:
-    from securekd.models.registry import build
+    from securekd.models.registry import build, probe
     from securekd.training.dp_sgd import refuse_unsuited
 
-    teachers: list[Model] = [c.model for c in clients]
-    others = [experiment.student.model, central_model(experiment)]
-    for model in {repr(m): m for m in (*teachers, *others)}.values():
+    build(experiment.student.model, shape, seed=0)
+    private: list[Model] = [*(c.model for c in clients), central_model(experiment)]
+    for model in {repr(m): m for m in private}.values():
         network = build(model, shape, seed=0)
-        if experiment.privacy.dp_sgd and model is not experiment.student.model:
-            refuse_unsuited(network)
+        if experiment.privacy.dp_sgd:
+            refuse_unsuited(network, probe(shape, 3))
 
 
 def central_model(experiment: Experiment) -> Model:

@@ -118,11 +118,16 @@ class Leakage(_Part):
     auc: float
     auc_ci: tuple[float, float]
     tpr_at_fpr: dict[Literal["0.1", "0.01", "0.001"], Rate]
-    epsilon_lower: float
+    epsilon_lower: float = Field(description="lower bound on ε; all of a record hold together with `confidence`")
     confidence: float
     members: int
     nonmembers: int
     epsilon: float | None = Field(description="the example-level ε that this must stay below; null: none is given")
+    comparable: bool = Field(
+        description="whether non-members are drawn as members are; if not, figures mix leakage with differences "
+        "between the data, and no claim is made"
+    )
+    assumptions: tuple[str, ...] = Field(description="what must hold for epsilon_lower to hold")
     seen_by: str = Field(description="who stands at this point in this run")
 
 

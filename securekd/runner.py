@@ -1,11 +1,15 @@
 """`run`: from an experiment to a finished run folder, through phases that a later call can take up again."""
 
+import fcntl
+import hashlib
+import os
 import platform
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +44,7 @@ from securekd.record import (
     Result,
     Round,
     Utilities,
+    read_result,
 )
 from securekd.strategy import RoundOutcome, Workshop
 from securekd.training.dp_sgd import predict
@@ -79,7 +84,10 @@ def run(experiment: Experiment, out: Path, on_progress: OnProgress = lambda prog
     if out.exists():
         raise FolderError(f"{out} exists; take another folder, or finish the run in it with --resume {out}")
     plan = make_plan(experiment)
-    out.mkdir(parents=True)
+    try:
+        out.mkdir(parents=True)
+    except OSError as error:
+        raise FolderError(f"cannot make the folder {out}: {error.strerror}; take another with --out") from error
     write_atomically(out / "config.toml", to_toml(experiment).encode())
     return carry_out(plan, out, on_progress)
 
@@ -93,14 +101,27 @@ def resume(out: Path, on_progress: OnProgress = lambda progress: None) -> Result
     if not (out / "config.toml").is_file():
         raise FolderError(f"{out} holds no run (no config.toml); begin one with --out {out}")
     if (out / "result.json").exists():
+        if (out / "state").exists():  # killed at the very end
+            shutil.rmtree(out / "state")
+            return read_result(out)
         raise FolderError(f"the run in {out} is finished; `securekd report {out}` writes its page anew")
     return carry_out(make_plan(load_experiment(out / "config.toml")), out, on_progress)
 
 
 def carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
-    """All phases of a plan, and the record; the working state is deleted at the end."""
+    """All phases of a plan, and the record; the working state is deleted at the end.
+
+    Raises:
+        FolderError: if another process works in the folder, or the data is not what the run began with.
+    """
+    with _alone_in(out):
+        return _carry_out(plan, out, on_progress)
+
+
+def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
     count = _Counter(phases(plan), on_progress)
     store = PhaseStore(out / "state", count)
+    _same_data(plan, out / "state" / "data.sha256")
     ledger = Ledger(out / "ledger.json", noise=plan.experiment.privacy.noise, delta=plan.delta)
     start = time.monotonic()
     with performer(plan.experiment.runtime.workers, len(plan.clients)) as perform:
@@ -132,13 +153,44 @@ def example_epsilon(proven: tuple[Guarantee, ...]) -> float | None:
 
 
 def refuse_leak(leakage: tuple[Leakage, ...]) -> None:
-    """Raise `PromiseError` if an attack proves more leakage than the accountant allows."""
+    """Raise `PromiseError` if an attack proves more leakage than the accountant allows.
+
+    Where non-members are not drawn as members are (institutions that differ, a test set from elsewhere), a classifier
+    tells the two apart without any leak, and nothing is concluded.
+    """
     for found in leakage:
-        if found.epsilon is not None and found.epsilon_lower > found.epsilon:
+        if found.comparable and found.epsilon is not None and found.epsilon_lower > found.epsilon:
             raise PromiseError(
                 f"the {found.attack} attack at {found.point} proves ε ≥ {found.epsilon_lower:.3g} with "
                 f"{found.confidence:.0%} confidence, above the promised {found.epsilon:.3g}: this is a bug, report it"
             )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: two processes that resumed one run would each draw a release and charge only one."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderError(f"another process works in {folder}; wait for it, or take another folder") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _same_data(plan: Plan, path: Path) -> None:
+    """Note which data a run began with, and refuse to go on with other data."""
+    digest = hashlib.sha256()
+    for part in (*plan.data.clients, plan.data.transfer, plan.data.test):
+        for array in (part.inputs, part.ids, part.labels if part.labels is not None else np.zeros(0)):
+            digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+    found = digest.hexdigest().encode()
+    if not path.exists():
+        write_atomically(path, found)
+    elif path.read_bytes() != found:
+        raise FolderError(f"the data is not what the run in {path.parents[1]} began with; restore it, or begin anew")
 
 
 class _Counter:

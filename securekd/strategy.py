@@ -92,7 +92,7 @@ class Distil:
         trained = self._train(workshop, number, previous)
         released = {
             client.name: store.phase(
-                f"release.{number}.{client.name}", partial(release, plan, client, trained[client.name].arrays, number)
+                f"release.{number}.{client.key}", partial(release, plan, client, trained[client.name].arrays, number)
             )
             for client in plan.clients
         }
@@ -121,7 +121,7 @@ class Distil:
 
     def _train(self, workshop: Workshop, number: int, previous: RoundOutcome | None) -> dict[str, Saved]:
         plan, store = workshop.plan, workshop.store
-        names = {c.name: f"train.{number}.{c.name}" for c in plan.clients}
+        names = {c.name: f"train.{number}.{c.key}" for c in plan.clients}
         todo = [c for c in plan.clients if not store.has(names[c.name])]
         results = workshop.perform([client_task(plan, c, number, previous) for c in todo])
         for client, saved in zip(todo, results, strict=True):

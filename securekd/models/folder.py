@@ -2,12 +2,14 @@
 
 A Hugging Face model is saved as one (`AutoModelFor….from_pretrained`). Any other becomes `model.pt2`, a program that
 plain torch loads without this toolkit (`torch.export.load(path).module()`), and `model.safetensors` with its weights.
-`securekd.json` says how it was built, which `load_model` reads.
+`securekd.json` says how it was built, which `load_model` reads. A model of the user's that torch cannot export has no
+`model.pt2`.
 """
 
 import json
 import os
 import shutil
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -37,14 +39,23 @@ def save_model(network: nn.Module, model: Model, shape: InputShape, classes: tup
         inner.save_pretrained(draft)  # type: ignore[operator]
     else:
         save_file({k: v.contiguous() for k, v in network.state_dict().items()}, draft / "model.safetensors")
-        batch = torch.export.Dim("batch", min=1)
-        program = torch.export.export(network, (probe(shape, 2),), dynamic_shapes=({0: batch},))
-        torch.export.save(program, draft / "model.pt2")
+        _export(network, shape, draft / "model.pt2")
     plain = replace(shape, public_mean=(), public_deviation=1.0)  # these two are among the weights
     about = {"model": model.model_dump(mode="json"), "shape": asdict(plain), "classes": classes}
     write_atomically(draft / "securekd.json", json.dumps(about, indent=1).encode())
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(draft, folder)  # noqa: PTH105 (a folder, over nothing)
+
+
+def _export(network: nn.Module, shape: InputShape, path: Path) -> None:
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        program = torch.export.export(network, (probe(shape, 2),), dynamic_shapes=({0: batch},))
+    except Exception as error:  # torch.export raises many kinds
+        # A user's own model may hold what cannot be exported; its weights are saved, and a finished run is not lost.
+        warnings.warn(f"no model.pt2 for {type(network).__name__}: {str(error).splitlines()[0]}", stacklevel=2)
+        return
+    torch.export.save(program, path)
 
 
 def load_model(folder: Path) -> nn.Module:

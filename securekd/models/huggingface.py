@@ -63,7 +63,10 @@ def transformers(
     if path is not None:
         if not Path(path).is_dir():
             raise ModelError(f"no model folder at {path}; give a folder that save_pretrained wrote")
-        config = AutoConfig.from_pretrained(path, num_labels=shape.classes, **options)
+        try:
+            config = AutoConfig.from_pretrained(path, num_labels=shape.classes, **options)
+        except (ValueError, OSError) as error:
+            raise ModelError(f"no model in the folder {path}: {str(error).splitlines()[0]}") from error
     else:
         try:
             config = AutoConfig.for_model(str(model_type), **_fitting(shape), num_labels=shape.classes, **options)
@@ -76,7 +79,7 @@ def transformers(
         model = (
             auto.from_config(config)  # type: ignore[no-untyped-call]
             if path is None
-            else auto.from_pretrained(path, config=config, ignore_mismatched_sizes=True)
+            else auto.from_pretrained(path, config=config, ignore_mismatched_sizes=True, dtype=torch.float32)
         )
     except (ValueError, OSError) as error:
         raise ModelError(

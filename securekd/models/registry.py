@@ -36,11 +36,16 @@ def build(model: Model, shape: InputShape, seed: int) -> nn.Module:
         inspect.signature(constructor).bind(shape, **model.options)
     except TypeError as error:
         raise ModelError(f"model {model.kind!r} with options {model.options}: {error}") from error
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = constructor(shape, **model.options)
-    with torch.no_grad():
-        logits = network.eval()(probe(shape, 2))
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            network = constructor(shape, **model.options)
+            logits = network.eval()(probe(shape, 2))
+    except ModelError:
+        raise
+    except Exception as error:  # a constructor may raise anything; whatever it is, these options do not fit
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"model {model.kind!r} with options {model.options} cannot be built: {reason}") from error
     if tuple(logits.shape) != (2, shape.classes):
         raise ModelError(f"model {model.kind!r} gives {tuple(logits.shape)} for 2 inputs, not (2, {shape.classes})")
     return network

@@ -1,9 +1,11 @@
 """The release: bounded vector → noise → integers on the encoding grid, and the events of what was done.
 
-The Gaussian sits before the rounding, so rounding and the final clamp are post-processing of it, and the sensitivity
-that counts is the vector's own L2 bound. (Noise drawn in the integers will take the place of both behind the same
-function.) The events state the standard deviation that each view does *not* know: one client's own alone where the
-server sees single releases, and that of the fewest honest survivors where it sees sums.
+The Gaussian sits before the rounding, so for one release rounding and the final clamp are post-processing, and the
+sensitivity that counts is the vector's own L2 bound. A sum of rounded releases is credited with the sum of their
+noises only where the noise is well above the grid (it is refused otherwise), since rounding comes before the sum.
+(Noise drawn in the integers will take the place of both behind the same function.) The events state the standard
+deviation that each view does *not* know: one client's own alone where the server sees single releases, and that of
+the fewest honest survivors where it sees sums.
 """
 
 import math
@@ -15,7 +17,7 @@ from securekd.errors import BudgetError, SettingError
 from securekd.privacy.events import Entry, GaussianEvent, UnprotectedEvent, View
 from securekd.privacy.gaussian import gaussian_mu
 from securekd.randomness import Csprng
-from securekd_protocols import FixedPoint
+from securekd_protocols import FixedPoint, ProtocolError
 
 # The encoding has room for this tail: values beyond it (probability 4e-33) are clamped, which costs nothing.
 TAIL_DEVIATIONS = 12.0
@@ -88,9 +90,17 @@ def encoding(*, clip: float, sigma: float, step: float, clients: int) -> FixedPo
     """The grid that holds a noisy value with its tail.
 
     Raises:
-        SettingError: if the sum over all clients could leave Z/2^32.
+        SettingError: if the sum over all clients could leave Z/2^32, or the noise is finer than the grid.
     """
-    grid = FixedPoint(clip_range=clip + TAIL_DEVIATIONS * sigma + step, step=step)
+    if 0 < sigma < 2 * step:
+        raise SettingError(
+            f"a release noise of {sigma:.3g} is below two encoding steps of {step:.3g}: rounding would undo "
+            f"what a sum of noises is credited for; lower release.step to {sigma / 2:.2g} or less"
+        )
+    try:
+        grid = FixedPoint(clip_range=clip + TAIL_DEVIATIONS * sigma + step, step=step)
+    except ProtocolError as error:
+        raise SettingError(f"release.step = {step:.3g} with release.clip = {clip:.3g}: {error}") from error
     if grid.magnitude * clients >= 2**31:
         raise SettingError(
             f"{clients} releases of up to {grid.clip_range:.4g} in steps of {step:.3g} do not fit 32 bits; "

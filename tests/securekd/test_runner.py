@@ -1,6 +1,7 @@
 """Whole runs: what they write, that they repeat, resume and refuse."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -146,7 +147,7 @@ def test_neither_keys_nor_noise_are_stored(out: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(small(), out, interrupt)
     store = PhaseStore(out / "state")
-    for path in (out / "state").iterdir():
+    for path in (out / "state").glob("*.safetensors"):
         saved = store.get(path.name.removesuffix(".safetensors"))
         if path.name.startswith("release"):
             assert set(saved.arrays) == {"integers"}
@@ -268,11 +269,13 @@ def test_a_leak_above_its_epsilon_is_an_error_that_names_the_point() -> None:
     rate = Rate(value=1.0, low=0.9, high=1.0, resolved=True)
     leak = Leakage(
         point="aggregate", attack="loss", auc=1.0, auc_ci=(0.9, 1.0), tpr_at_fpr=dict.fromkeys(RATES, rate),
-        epsilon_lower=3.5, confidence=0.95, members=10, nonmembers=10, epsilon=3.0, seen_by="the server",
+        epsilon_lower=3.5, confidence=0.95, members=10, nonmembers=10, epsilon=3.0, comparable=True, assumptions=(),
+        seen_by="the server",
     )  # fmt: skip
     with pytest.raises(PromiseError, match="loss attack at aggregate"):
         refuse_leak((leak,))
-    refuse_leak((leak.model_copy(update={"epsilon": 4.0}), leak.model_copy(update={"epsilon": None})))
+    harmless = ({"epsilon": 4.0}, {"epsilon": None}, {"comparable": False})
+    refuse_leak(tuple(leak.model_copy(update=change) for change in harmless))
 
 
 @pytest.mark.parametrize("kind", [PlainAggregator, MaskingAggregator])
@@ -308,3 +311,67 @@ def test_the_server_receives_no_release_in_a_masked_run(out: Path, monkeypatch: 
         for kind in ("<i4", ">i4", "<i8", ">i8"):
             for start in range(0, len(integers) - 4, 97):  # any run of four neighbouring values would give it away
                 assert integers[start : start + 4].astype(kind).tobytes() not in view
+
+
+def test_institutions_may_have_any_name(out: Path, tmp_path: Path) -> None:
+    names = ["St Mary/North", "centralized", "..", "x" * 300]
+    rng = np.random.default_rng(0)
+    rows = [f"{rng.random():.3f},{names[i % 4]},{'ab'[int(rng.random() > 0.5)]}" for i in range(500)]
+    (tmp_path / "clinics.csv").write_text("age,clinic,label\n" + "\n".join(rows) + "\n")
+    experiment = small(
+        data={"source": str(tmp_path / "clinics.csv"), "partition": {"kind": "column", "column": "clinic"}},
+        clients={"count": 4, "models": ["logistic"]},
+    )
+    result = run(experiment, out)
+    assert {one.client for one in result.utility.locals} == set(names)
+    assert not any(leak.comparable for leak in result.leakage)
+
+
+def test_a_run_is_not_resumed_with_other_data(out: Path, tmp_path: Path) -> None:
+    def write(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        rows = [f"{rng.random():.3f},{rng.random():.3f},{'ab'[i % 2]}" for i in range(500)]
+        (tmp_path / "data.csv").write_text("x,y,label\n" + "\n".join(rows) + "\n")
+
+    def interrupt(progress: object) -> None:
+        if progress.phase == "distil.1":  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    write(0)
+    experiment = small(data={"source": str(tmp_path / "data.csv")}, clients={"models": ["logistic"]})
+    with pytest.raises(KeyboardInterrupt):
+        run(experiment, out, interrupt)
+    write(1)
+    with pytest.raises(FolderError, match="the data is not what the run"):
+        resume(out)
+    write(0)
+    assert resume(out).rounds
+
+
+def test_two_processes_do_not_work_in_one_folder(out: Path) -> None:
+    def intrude(progress: object) -> None:
+        if progress.phase == "distil.1":  # type: ignore[attr-defined]
+            with pytest.raises(FolderError, match="another process works in"):
+                resume(out)
+
+    run(small(), out, intrude)
+
+
+def test_small_clients_do_not_break_the_audit(out: Path) -> None:
+    skewed = {"test": 10, "partition": {"kind": "quantity", "alpha": 0.3, "minimum": 2}}
+    result = run(small(data=skewed, clients={"count": 8}), out)
+    assert all(leak.nonmembers == 10 for leak in result.leakage)
+
+
+def test_a_run_killed_at_the_very_end_is_cleaned_up(finished: Path, out: Path) -> None:
+    shutil.copytree(finished, out)
+    (out / "state").mkdir()
+    assert resume(out) == read_result(finished)
+    assert not (out / "state").exists()
+
+
+def test_only_survivors_are_members_of_the_aggregate(out: Path) -> None:
+    result = run(small(clients={"count": 5}, cohort={"dropouts": 1}, rounds=1), out)
+    by_point = {leak.point: leak.members for leak in result.leakage}
+    assert by_point["client_model"] == 240
+    assert by_point["aggregate"] == by_point["student"] == 192

@@ -2,16 +2,18 @@
 
 import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from opacus.grad_sample import register_grad_sampler
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from securekd.errors import ModelError
 from securekd.experiment import TINY_VIT, Model
-from securekd.models.registry import build
+from securekd.models.registry import build, probe
 from securekd.models.shape import InputShape
 from securekd.randomness import Csprng, Randomness
 from securekd.training import dp_sgd
@@ -257,10 +259,62 @@ def test_micro_batches_change_nothing_but_rounding() -> None:
 def test_batch_norm_is_refused() -> None:
     model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     with pytest.raises(ModelError, match="group or layer norm"):
-        dp_sgd.refuse_unsuited(model)
+        dp_sgd.refuse_unsuited(model, torch.zeros(3, 6))
 
 
 def test_a_model_with_nothing_to_train_is_refused() -> None:
     model = nn.Linear(6, 3).requires_grad_(False)
     with pytest.raises(ModelError, match="no trainable parameter"):
-        dp_sgd.refuse_unsuited(model)
+        dp_sgd.refuse_unsuited(model, torch.zeros(3, 6))
+
+
+class Mixing(nn.Module):
+    """Subtracts the mean of the batch: no layer type tells that it mixes examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x - x.mean(0))
+
+
+class Scrambled(nn.Linear):
+    """A layer whose registered per-example gradients are wrong, as T5's position bias has them."""
+
+
+@register_grad_sampler(Scrambled)
+def scrambled_grads(layer: nn.Linear, activations: list[torch.Tensor], backprops: torch.Tensor) -> dict:
+    return {
+        layer.weight: torch.einsum("ni,nj->nij", backprops.flip(0), activations[0]),
+        layer.bias: backprops.flip(0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Mixing(), "mixes the examples"),
+        (SharedPosition(), "disagree on the batch size"),
+        (nn.Sequential(Scrambled(6, 3)), "differ from those of the example alone"),
+        (nn.Linear(6, 3).double(), "other than float32"),
+        (nn.Linear(6, 3).half(), "other than float32"),
+    ],
+)
+def test_models_whose_examples_cannot_be_kept_apart_are_refused_beforehand(model: nn.Module, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        dp_sgd.refuse_unsuited(model, torch.zeros(3, 6))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_suited_models_pass(name: str) -> None:
+    model, shape = MODELS[name]
+    dp_sgd.refuse_unsuited(build(model, shape, seed=0), probe(shape, 3))
+
+
+def test_half_precision_checkpoints_are_loaded_in_float32(tmp_path: Path) -> None:
+    source = build(MODELS["bert"][0], TEXT, seed=0)
+    source.model.half().save_pretrained(tmp_path)
+    loaded = build(Model(kind="transformers", options={"path": str(tmp_path)}), TEXT, seed=0)
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    dp_sgd.refuse_unsuited(loaded, probe(TEXT, 3))
