@@ -101,7 +101,7 @@ def contradictions(result: Result) -> tuple[str, ...]:
     said = []
     for x in result.leakage:
         where = f"{x.attack}, {wording.POINTS[x.point].lower()}"
-        if x.epsilon is not None and x.epsilon_lower > x.epsilon:
+        if x.comparable and x.epsilon is not None and x.epsilon_lower > x.epsilon:
             said.append(
                 f"More was found than was promised ({where}): the attack shows ε ≥ "
                 f"{numbers.epsilon_lower(x.epsilon_lower)} with {x.confidence:.0%} confidence, above the promised "

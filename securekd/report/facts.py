@@ -61,7 +61,6 @@ class Setup:
     partition: str
     models: str
     student: str
-    test_source: str | None
 
 
 def setup(result: Result) -> Setup:
@@ -78,7 +77,6 @@ def setup(result: Result) -> Setup:
         partition=_partition(experiment),
         models=", ".join(f"{number} × {elide(kind)}" for kind, number in kinds.items()),
         student=f"{student}, distilled by {_LOSSES.get(loss, loss)}" if loss else student,
-        test_source=_setting(experiment, "data", "test_source"),
     )
 
 

@@ -51,6 +51,8 @@ def leak(point: str, attack: str, auc: float, epsilon_lower: float, seen_by: str
         "members": 1038,
         "nonmembers": 359,
         "epsilon": 7.9951,
+        "comparable": True,
+        "assumptions": ["records do not influence one another's scores"],
         "seen_by": seen_by,
     }
 
