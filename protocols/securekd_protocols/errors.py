@@ -47,8 +47,12 @@ class ThresholdUnsafe(LocalProtocolError):
     """The threshold lets a server split the clients in two halves, or leaves one honest client alone in the sum."""
 
 
+class GraphUnsafe(LocalProtocolError):
+    """A k-regular graph has too few neighbours or too low a threshold for the stated colluders and dropouts."""
+
+
 class RingTooSmall(LocalProtocolError):
-    """Clients times magnitude reach half of the ring, so that the sum could wrap around."""
+    """Clients times magnitude and noise tail reach half of the ring, so that the sum could wrap around."""
 
 
 class UnknownClient(LocalProtocolError):
@@ -84,6 +88,14 @@ class SecondInput(LocalProtocolError):
 
 class CallOutOfOrder(LocalProtocolError):
     """A method was called in a state that does not allow it."""
+
+
+class BadSavedState(LocalProtocolError):
+    """Bytes that are no saved client of this release, or not one of this identity."""
+
+
+class SignedBefore(LocalProtocolError):
+    """This client has already answered for another survivor set in this session: it was restored from an old state."""
 
 
 # --- theirs: single messages ------------------------------------------------------------------------------------------
@@ -137,6 +149,14 @@ class PolicyRefused(RemoteProtocolError):
     """The server invites to a session that this client's own policy does not accept."""
 
 
+class CohortRefused(PolicyRefused):
+    """A survivor set so close to an earlier one that the difference of the two sums would concern a few clients."""
+
+
+class TooManyRestarts(PolicyRefused):
+    """One more session for a round than its graph's security allows for."""
+
+
 # --- theirs: keys and shares ------------------------------------------------------------------------------------------
 
 
@@ -150,6 +170,18 @@ class NonCanonicalKey(RemoteProtocolError):
 
 class DuplicateKey(RemoteProtocolError):
     """The same public key was advertised twice."""
+
+
+class BrokenCommitment(RemoteProtocolError):
+    """A revealed part of the graph seed is not what was committed to."""
+
+
+class WithheldReveal(RemoteProtocolError):
+    """Somebody who has committed to a part of the graph seed does not reveal it; who sees the seed may not choose."""
+
+
+class TamperedInput(RemoteProtocolError):
+    """A masked input whose authentication tag does not hold."""
 
 
 class TamperedShare(RemoteProtocolError):

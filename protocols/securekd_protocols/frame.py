@@ -9,9 +9,11 @@
         40    32  transcript that the sender holds
         72     4  length L of the body
         76     L  body
-    76 + L    64  Ed25519 signature over label ‖ SHA-256(everything before it)
+    76 + L    64  Ed25519 signature over label ‖ SHA-256(everything before it; see below for masked inputs)
 
-The signature is over a hash since Ed25519 itself hashes twice, and with the slower SHA-512.
+The signature is over a hash since Ed25519 itself hashes twice, and with the slower SHA-512. Of a masked input, the hash
+takes in the header and the 16-byte tag at the body's front, which authenticates the vector behind it: the vector goes
+to the server alone, which holds the tag's key.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import struct
 from dataclasses import dataclass
 
 from securekd_protocols.errors import BadSignature, MalformedMessage, UnknownSender, UnknownVersion
-from securekd_protocols.keys import SIGNATURE_BYTES, Identity, Label, signature_holds
+from securekd_protocols.keys import SIGNATURE_BYTES, TAG_BYTES, Identity, Label, signature_holds
 from securekd_protocols.messages import Kind, Limits
 from securekd_protocols.parameters import SessionParameters
 from securekd_protocols.wire import Bytes
@@ -63,7 +65,7 @@ class Frame:
     Attributes:
         header: As it stands.
         body: Encoding of the message, a view into the received bytes.
-        digest: SHA-256 over header and body.
+        digest: SHA-256 over header and body, or header and tag.
         signature: 64 bytes.
     """
 
@@ -73,22 +75,22 @@ class Frame:
     signature: bytes
 
 
-def seal_frame(header: Header, body: Bytes, identity: Identity) -> bytes:
+def seal_frame(header: Header, body: Bytes | tuple[Bytes, ...], identity: Identity) -> bytes:
     """Build and sign a frame.
 
     Args:
         header: What to say about the body.
-        body: A message's encoding.
+        body: A message's encoding, whole or in parts.
         identity: The sender's.
 
     Returns:
         The frame's bytes.
     """
-    head = _HEADER.pack(
-        MAGIC, VERSION, header.kind, header.sender, header.session_id, header.transcript, memoryview(body).nbytes
-    )
-    signature = identity.sign(_signed(_digest(head, body)))
-    return b"".join((head, body, signature))
+    parts = body if isinstance(body, tuple) else (body,)
+    size = sum(memoryview(part).nbytes for part in parts)
+    head = _HEADER.pack(MAGIC, VERSION, header.kind, header.sender, header.session_id, header.transcript, size)
+    signature = identity.sign(_signed(_digest(header.kind, head, parts[0])))
+    return b"".join((head, *parts, signature))
 
 
 def parse_frame(data: Bytes, limits: Limits) -> Frame:
@@ -120,7 +122,7 @@ def parse_frame(data: Bytes, limits: Limits) -> Frame:
     if length != len(view) - OVERHEAD or length > body_cap(kind, limits):
         raise MalformedMessage(f"{kind.name}: a body of {length} bytes in a frame of {len(view)}", _RESEND)
     body = view[HEADER_BYTES : HEADER_BYTES + length]
-    digest = _digest(view[:HEADER_BYTES], body)
+    digest = _digest(kind, view[:HEADER_BYTES], body)
     return Frame(Header(kind, sender, session_id, transcript), body, digest, bytes(view[HEADER_BYTES + length :]))
 
 
@@ -153,15 +155,15 @@ def check_signature(frame: Frame, public: bytes) -> None:
 def body_cap(kind: Kind, limits: Limits) -> int:
     """Largest body of a kind, in bytes."""
     if kind is Kind.MASKED_INPUT:
-        return 4 * limits.vector_length
-    if kind in (Kind.ADVERTISE, Kind.CONSISTENCY):
+        return TAG_BYTES + limits.vector_bytes
+    if kind in (Kind.COMMIT, Kind.ADVERTISE, Kind.CONSISTENCY):
         return _SMALL_BODY
     return _SMALL_BODY + _PER_CLIENT * limits.clients
 
 
-def _digest(head: Bytes, body: Bytes) -> bytes:
+def _digest(kind: Kind, head: Bytes, body: Bytes) -> bytes:
     digest = hashlib.sha256(head)
-    digest.update(body)
+    digest.update(body[:TAG_BYTES] if kind is Kind.MASKED_INPUT else body)
     return digest.digest()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -17,14 +18,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from securekd_protocols.errors import LowOrderPoint, NonCanonicalKey, TamperedShare
 from securekd_protocols.randomness import RandomBytes
+from securekd_protocols.wire import Bytes
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 NONCE_BYTES = 12
 SEAL_OVERHEAD = NONCE_BYTES + 16
+TAG_BYTES = 16
 _FIELD_PRIME = 2**255 - 19
 
 
@@ -32,11 +36,16 @@ class Label(bytes, Enum):
     """Domain separation: what a hash, a key or a signature is for. No label is the beginning of another."""
 
     SESSION = b"securekd-protocols/1 session id\x00"
+    COMMITMENTS = b"securekd-protocols/1 transcript commitments\x00"
     KEYS = b"securekd-protocols/1 transcript keys\x00"
     SHARERS = b"securekd-protocols/1 transcript sharers\x00"
     SURVIVORS = b"securekd-protocols/1 transcript survivors\x00"
     MESSAGE = b"securekd-protocols/1 message signature\x00"
     SEED_COMMITMENT = b"securekd-protocols/1 seed commitment\x00"
+    GRAPH_COMMITMENT = b"securekd-protocols/1 graph commitment\x00"
+    GRAPH_SEED = b"securekd-protocols/1 graph seed\x00"
+    GRAPH_PLACE = b"securekd-protocols/1 graph place\x00"
+    INPUT_TAG = b"securekd-protocols/1 input tag\x00"
     SHARE_BOX = b"securekd-protocols/1 share box\x00"
     PAIR_MASK = b"securekd-protocols/1 pair mask\x00"
     SELF_MASK = b"securekd-protocols/1 self mask\x00"
@@ -70,14 +79,21 @@ class Identity:
         """Draw a new identity; `random_bytes` is `os.urandom` outside tests."""
         return cls(random_bytes(KEY_BYTES))
 
-    @property
+    @cached_property
+    def _key(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self.private)
+
+    @cached_property
     def public(self) -> bytes:
         """The 32-byte public key, which others put on their roster."""
-        return Ed25519PrivateKey.from_private_bytes(self.private).public_key().public_bytes_raw()
+        return self._key.public_key().public_bytes_raw()
+
+    def __reduce__(self) -> tuple[type[Identity], tuple[bytes]]:
+        return Identity, (self.private,)  # what is cached can not be copied, and need not be
 
     def sign(self, message: bytes) -> bytes:
         """Sign a message; 64 bytes."""
-        return Ed25519PrivateKey.from_private_bytes(self.private).sign(message)
+        return self._key.sign(message)
 
 
 def signature_holds(public: bytes, signature: bytes, message: bytes) -> bool:
@@ -109,10 +125,17 @@ class AgreementKey:
         """Whether no bit is set that X25519 ignores, and all that it sets are."""
         return self.private == _clamped(self.private)
 
-    @property
+    @cached_property
+    def _key(self) -> X25519PrivateKey:
+        return X25519PrivateKey.from_private_bytes(self.private)
+
+    @cached_property
     def public(self) -> bytes:
         """The 32-byte public key."""
-        return X25519PrivateKey.from_private_bytes(self.private).public_key().public_bytes_raw()
+        return self._key.public_key().public_bytes_raw()
+
+    def __reduce__(self) -> tuple[type[AgreementKey], tuple[bytes]]:
+        return AgreementKey, (self.private,)
 
     def agree(self, peer_public: bytes) -> bytes:
         """Compute the raw shared secret with a peer; it goes through HKDF before any use.
@@ -121,15 +144,23 @@ class AgreementKey:
             LowOrderPoint: The shared secret is zero.
         """
         try:
-            ours = X25519PrivateKey.from_private_bytes(self.private)
-            return ours.exchange(X25519PublicKey.from_public_bytes(peer_public))
+            return self._key.exchange(X25519PublicKey.from_public_bytes(peer_public))
         except ValueError as error:
             raise LowOrderPoint(
                 f"public key {peer_public.hex()} has low order", "leave its owner out of the session"
             ) from error
 
 
-_PROBE = AgreementKey(bytes(31) + b"\x40")
+_LOW_ORDER = frozenset(
+    u.to_bytes(32, "little")
+    for u in (
+        0,
+        1,
+        0x00B8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0,
+        0x57119FD0DD4E22D8868E1C58C45C44045BEF839C55B1D0B1248C50A3BC959C5F,
+        _FIELD_PRIME - 1,
+    )
+)  # every reduced coordinate whose order divides 8, on the curve or its twist (RFC 7748, section 6.1)
 
 
 def check_canonical(public: bytes) -> None:
@@ -143,12 +174,13 @@ def check_canonical(public: bytes) -> None:
 
 
 def check_order(public: bytes) -> None:
-    """Refuse a public key (32 bytes) with which no secret can be shared, whatever the own key is.
+    """Refuse a reduced public key (32 bytes) with which no secret can be shared, whatever the own key is.
 
     Raises:
-        LowOrderPoint: Any scalar gives a zero secret with it.
+        LowOrderPoint: Every clamped scalar gives a zero secret with it.
     """
-    _PROBE.agree(public)
+    if public in _LOW_ORDER:
+        raise LowOrderPoint(f"public key {public.hex()} has low order", "leave its owner out of the session")
 
 
 def derive(secret: bytes, label: Label, binding: Binding, *indices: int, size: int) -> bytes:
@@ -171,6 +203,26 @@ def derive(secret: bytes, label: Label, binding: Binding, *indices: int, size: i
 def commit_to_seed(session_id: bytes, owner: int, seed: bytes) -> bytes:
     """Commit to a self-mask seed: SHA-256 over label, session id, owner and the 32 uniform bytes of the seed."""
     return hashlib.sha256(Label.SEED_COMMITMENT.value + session_id + owner.to_bytes(2, "little") + seed).digest()
+
+
+def commit_to_reveal(session_id: bytes, owner: int, reveal: bytes) -> bytes:
+    """Commit to a part of the graph seed: SHA-256 over label, session id, owner and 32 uniform bytes."""
+    return hashlib.sha256(Label.GRAPH_COMMITMENT.value + session_id + owner.to_bytes(2, "little") + reveal).digest()
+
+
+def input_tag(secret: bytes, binding: Binding, owner: int, words: Bytes) -> bytes:
+    """Authenticate a masked input towards the server with Poly1305 (RFC 8439, section 2.5), under a one-time key.
+
+    Args:
+        secret: The raw X25519 secret of the owner's share key and the server's session key.
+        binding: Session, and transcript after the share stage; the key serves one vector.
+        owner: Whose input it is.
+        words: The masked vector as it travels.
+
+    Returns:
+        The tag, 16 bytes.
+    """
+    return Poly1305.generate_tag(derive(secret, Label.INPUT_TAG, binding, owner, size=32), words)
 
 
 def seal(

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from struct import Struct
 
-import numpy as np
-
-from securekd_protocols.keys import KEY_BYTES, SEAL_OVERHEAD
-from securekd_protocols.ring import WORD, Ring
+from securekd_protocols.graph import REVEAL_BYTES
+from securekd_protocols.keys import KEY_BYTES, SEAL_OVERHEAD, TAG_BYTES
 from securekd_protocols.shamir import SHARE_BYTES, decode_share, encode_share
 from securekd_protocols.wire import Bytes, Reader, Writer
 
+HASH_BYTES = 32
 BOX_BYTES = SEAL_OVERHEAD + 2 * SHARE_BYTES
-_BOX_ITEM = 2 + BOX_BYTES
-_SHARE_ITEM = 2 + SHARE_BYTES
+_BOX = Struct(f"<H{BOX_BYTES}s")
+_SHARE = Struct(f"<H{SHARE_BYTES}s")
 
 
 class Kind(IntEnum):
@@ -34,19 +34,46 @@ class Kind(IntEnum):
     CONSISTENCY = 7
     CONSISTENCY_PROOF = 8
     UNMASK = 9
+    COMMIT = 10
+    COMMIT_BOOK = 11
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a session's messages can be.
+    """How large a session's messages can be, and which shape they have.
 
     Attributes:
         clients: Clients on the roster.
-        vector_length: Entries of an input.
+        vector_bytes: Bytes of a masked vector.
+        regular: Whether the graph is k-regular, so that seeds of it are committed to and revealed.
     """
 
     clients: int
-    vector_length: int
+    vector_bytes: int
+    regular: bool = False
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Client to all, in a k-regular graph only: a commitment to its part of the graph seed.
+
+    Attributes:
+        commitment: 32 bytes, as `keys.commit_to_reveal` makes them.
+    """
+
+    commitment: bytes
+
+    def encode(self) -> bytes:
+        """32 bytes."""
+        return self.commitment
+
+    @classmethod
+    def decode(cls, body: Bytes, limits: Limits) -> Commit:
+        """Read a body, or raise `MalformedMessage`."""
+        reader = Reader(body, "commit")
+        message = cls(reader.fixed(HASH_BYTES))
+        reader.finish()
+        return message
 
 
 @dataclass(frozen=True)
@@ -54,47 +81,27 @@ class Advertise:
     """Client to all: the public half of its session keys.
 
     Attributes:
-        share_key: X25519, for the boxes in which shares travel.
+        share_key: X25519, for the boxes in which shares travel and for the tag of the masked input.
         mask_key: X25519, for the pairwise masks; its private half is shared.
         seed_commitment: SHA-256 commitment to the self-mask seed, which is shared too.
+        reveal: Its part of the graph seed, 32 bytes; empty in a complete graph.
     """
 
     share_key: bytes
     mask_key: bytes
     seed_commitment: bytes
+    reveal: bytes = b""
 
     def encode(self) -> bytes:
-        """96 bytes."""
-        return self.share_key + self.mask_key + self.seed_commitment
+        """96 bytes, or 128 with a reveal."""
+        return self.share_key + self.mask_key + self.seed_commitment + self.reveal
 
     @classmethod
     def decode(cls, body: Bytes, limits: Limits) -> Advertise:
         """Read a body, or raise `MalformedMessage`."""
         reader = Reader(body, "advertise")
-        message = cls(reader.fixed(KEY_BYTES), reader.fixed(KEY_BYTES), reader.fixed(32))
-        reader.finish()
-        return message
-
-
-@dataclass(frozen=True)
-class FrameList:
-    """Server to clients: whole frames of other clients, signatures included, in ascending order of their senders.
-
-    Attributes:
-        frames: The frames' bytes, unread.
-    """
-
-    frames: tuple[bytes, ...]
-
-    def encode(self) -> bytes:
-        """Count and blobs."""
-        return Writer().blobs(self.frames).finish()
-
-    @classmethod
-    def decode(cls, body: Bytes, limits: Limits, frame_cap: int) -> FrameList:
-        """Read a body of frames of at most `frame_cap` bytes, or raise `MalformedMessage`."""
-        reader = Reader(body, "frame list")
-        message = cls(reader.blobs(limits.clients, frame_cap))
+        keys = reader.fixed(KEY_BYTES), reader.fixed(KEY_BYTES), reader.fixed(HASH_BYTES)
+        message = cls(*keys, reader.fixed(REVEAL_BYTES if limits.regular else 0))
         reader.finish()
         return message
 
@@ -136,7 +143,7 @@ class SharePair:
 
 @dataclass(frozen=True)
 class Shares:
-    """Client to server: a box for every other client that has advertised.
+    """Client to server: a box for every neighbour that has advertised.
 
     Attributes:
         boxes: In ascending order of recipients.
@@ -161,7 +168,7 @@ class Shares:
 
 @dataclass(frozen=True)
 class ShareDelivery:
-    """Server to one client: who has shared, and the boxes for this client.
+    """Server to one client: who has shared, and the boxes for this client from its neighbours among them.
 
     Attributes:
         sharers: Every client whose shares the server delivers, the recipient included.
@@ -191,22 +198,24 @@ class MaskedInput:
     """Client to server: its input under all of its masks.
 
     Attributes:
-        words: `WORD` array of shape (vector_length,).
+        tag: 16 bytes, as `keys.input_tag` makes them. The frame's signature covers it in the vector's stead.
+        words: The masked vector's bytes, as `Ring.pack` writes them.
     """
 
-    words: Ring
+    tag: bytes
+    words: Bytes
 
-    def encode(self) -> memoryview:
-        """Four little-endian bytes for each entry, without a copy."""
-        return np.ascontiguousarray(self.words, WORD).data.cast("B")
+    def encode(self) -> tuple[Bytes, Bytes]:
+        """Tag and vector, as two parts that the frame joins: no copy of the vector for its own sake."""
+        return self.tag, self.words
 
     @classmethod
     def decode(cls, body: Bytes, limits: Limits) -> MaskedInput:
-        """View a body as words, without a copy, or raise `MalformedMessage`."""
+        """View a body as tag and vector, without a copy, or raise `MalformedMessage`."""
         reader = Reader(body, "masked input")
-        words = np.frombuffer(reader.view(WORD.itemsize * limits.vector_length), WORD)
+        message = cls(reader.fixed(TAG_BYTES), reader.view(limits.vector_bytes))
         reader.finish()
-        return cls(words)
+        return message
 
 
 @dataclass(frozen=True)
@@ -278,9 +287,7 @@ class Unmask:
         """Both lists, each with its count."""
         writer = Writer()
         for shares in (self.seeds, self.keys):
-            writer.integer(len(shares), 2)
-            for held in shares:
-                writer.integer(held.owner, 2).fixed(encode_share(held.share))
+            writer.rows(_SHARE, [(held.owner, encode_share(held.share)) for held in shares])
         return writer.finish()
 
     @classmethod
@@ -296,20 +303,16 @@ class Unmask:
 
 
 def _write_boxes(writer: Writer, boxes: tuple[Box, ...]) -> None:
-    writer.integer(len(boxes), 2)
-    for box in boxes:
-        writer.integer(box.peer, 2).fixed(box.sealed)
+    writer.rows(_BOX, [(box.peer, box.sealed) for box in boxes])
 
 
 def _read_boxes(reader: Reader, limits: Limits) -> tuple[Box, ...]:
-    count = reader.count(limits.clients, _BOX_ITEM)
-    boxes = tuple(Box(reader.integer(2), reader.fixed(BOX_BYTES)) for _ in range(count))
+    boxes = tuple(Box(*row) for row in reader.rows(limits.clients, _BOX))
     reader.ascending([box.peer for box in boxes], limits.clients)
     return boxes
 
 
 def _read_shares(reader: Reader, limits: Limits) -> tuple[HeldShare, ...]:
-    count = reader.count(limits.clients, _SHARE_ITEM)
-    shares = tuple(HeldShare(reader.integer(2), decode_share(reader.view(SHARE_BYTES))) for _ in range(count))
+    shares = tuple(HeldShare(owner, decode_share(share)) for owner, share in reader.rows(limits.clients, _SHARE))
     reader.ascending([held.owner for held in shares], limits.clients)
     return shares

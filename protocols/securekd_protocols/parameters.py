@@ -20,58 +20,16 @@ from securekd_protocols.errors import (
     TooFewClients,
     UnknownClient,
 )
+from securekd_protocols.graph_rule import GraphChoice, GraphDemand, check_graph
 from securekd_protocols.keys import KEY_BYTES, Label
-from securekd_protocols.ring import prove_no_overflow
+from securekd_protocols.ring import Ring, prove_no_overflow
+from securekd_protocols.thresholds import FEWEST_CLIENTS, check_threshold
 from securekd_protocols.wire import Bytes, Reader, Writer
 
-FEWEST_CLIENTS = 3
 MOST_CLIENTS = 10_000
 LONGEST_VECTOR = 2**28
 LONGEST_NAME = 128
 NONCE_BYTES = 32
-
-
-def recommended_threshold(clients: int, colluders: int = 1) -> int:
-    """The smallest safe threshold t, which tolerates the most dropouts: 2t > clients + colluders, and t ≥ 3.
-
-    Two disjoint groups of honest clients, each with all colluders beside it, can then not both reach t, so that a
-    server which tells them different things never holds both shares of one client (Bonawitz et al. 2017, section 6.2).
-
-    Args:
-        clients: How many are invited.
-        colluders: How many of them may work with the server.
-
-    Returns:
-        The threshold.
-
-    Raises:
-        TooFewClients: Fewer than 3 clients.
-        ThresholdUnsafe: No threshold up to `clients` is safe with so many colluders.
-    """
-    threshold = max(FEWEST_CLIENTS, (clients + colluders) // 2 + 1)
-    check_threshold(clients, threshold, colluders)
-    return threshold
-
-
-def check_threshold(clients: int, threshold: int, colluders: int) -> None:
-    """Refuse a threshold that does not protect.
-
-    Raises:
-        TooFewClients: Fewer than 3 clients.
-        ThresholdUnsafe: See `recommended_threshold`; also where fewer than two honest clients could be left in a sum.
-    """
-    if clients < FEWEST_CLIENTS:
-        raise TooFewClients(
-            f"{clients} clients, and at least {FEWEST_CLIENTS} are needed",
-            "invite more: of two clients, each learns the other's input from the sum",
-        )
-    stated = f"threshold {threshold} of {clients} clients with {colluders} colluders"
-    if colluders < 0 or not FEWEST_CLIENTS <= threshold <= clients:
-        raise ThresholdUnsafe(stated, f"choose a threshold from {FEWEST_CLIENTS} to {clients}, and colluders from 0 on")
-    if 2 * threshold <= clients + colluders:
-        raise ThresholdUnsafe(stated, f"raise the threshold to {(clients + colluders) // 2 + 1} or invite more clients")
-    if threshold - colluders < 2:
-        raise ThresholdUnsafe(stated, "leave at least two honest clients among the survivors: invite more clients")
 
 
 @dataclass(frozen=True)
@@ -88,23 +46,46 @@ class Member:
 
 
 @dataclass(frozen=True)
+class RegularGraph:
+    """That a session's clients share masks along a k-regular graph, and what it has to withstand; see `graph_rule`.
+
+    Attributes:
+        degree: k, neighbours of each client.
+        dropouts: D, clients that may fall silent: fewer than clients − D survivors end the session.
+        malicious_server: Whether the threshold is the one that withstands a server which departs from the protocol.
+        restarts: Sessions for one round that a client takes part in at most; log₂ of it is added to σ.
+    """
+
+    degree: int
+    dropouts: int
+    malicious_server: bool = True
+    restarts: int = 16
+
+
+@dataclass(frozen=True)
 class SessionParameters:
     """Everything that the participants of one session agree on.
 
     Attributes:
         roster: The invited clients, 3 to 10,000. A client's index is its place in this tuple.
         server_public: The server's Ed25519 identity key.
-        threshold: Fewest clients that must last to every stage's end; 2·threshold > clients + colluders.
+        threshold: In a complete graph, fewest clients that must last to every stage's end, with
+            2·threshold > clients + colluders; in a k-regular graph, fewest neighbours of each client.
         colluders: How many clients may work with the server.
         vector_length: Entries of every input, 1 to 2^28.
-        magnitude: Largest absolute value of an entry; clients × magnitude < 2^31.
+        magnitude: Largest absolute value of an entry before noise; clients × (magnitude + noise_tail) < 2^(bits−1).
         round_number: The caller's counter, 0 to 2^64 − 1.
         nonce: 32 bytes that the server draws for this session.
         context: SHA-256 (32 bytes) of whatever else clients must agree on; see `hash_context`.
+        graph: How a k-regular graph is made, or `None` for the complete graph.
+        ring_bits: 16, 24, 32 or 64; see `ring`.
+        noise_tail: Largest absolute value of the integer noise that a client adds to an entry; 0 where none is added.
+        noise_variance: Least variance of that noise in each entry, in squared steps, rounded down. Nobody can see
+            whether it was added: it is what clients promise each other.
 
     Raises:
-        ProtocolError: On construction, one of `BadParameter`, `TooFewClients`, `ThresholdUnsafe`, `RingTooSmall`,
-            `DuplicateKey`.
+        ProtocolError: On construction, one of `BadParameter`, `TooFewClients`, `ThresholdUnsafe`, `GraphUnsafe`,
+            `RingTooSmall`, `DuplicateKey`.
     """
 
     roster: tuple[Member, ...]
@@ -116,17 +97,39 @@ class SessionParameters:
     round_number: int
     nonce: bytes
     context: bytes
+    graph: RegularGraph | None = None
+    ring_bits: int = 32
+    noise_tail: int = 0
+    noise_variance: int = 0
 
     def __post_init__(self) -> None:
-        check_threshold(len(self.roster), self.threshold, self.colluders)
-        _within("clients", len(self.roster), FEWEST_CLIENTS, MOST_CLIENTS)
+        self._check_graph()
+        _within("clients", self.clients, FEWEST_CLIENTS, MOST_CLIENTS)
         _within("vector length", self.vector_length, 1, LONGEST_VECTOR)
-        _within("magnitude", self.magnitude, 1, 2**31 - 1)
+        _within("magnitude", self.magnitude, 1, 2**63 - 1)
+        _within("noise tail", self.noise_tail, 0, 2**63 - 1)
+        _within("noise variance", self.noise_variance, 0, 2**64 - 1)
         _within("round number", self.round_number, 0, 2**64 - 1)
         _sized("nonce", self.nonce, NONCE_BYTES)
         _sized("context hash", self.context, 32)
-        prove_no_overflow(len(self.roster), self.magnitude)
+        prove_no_overflow(self.ring, self.clients, self.magnitude, self.noise_tail)
         self._check_roster()
+
+    def _check_graph(self) -> None:
+        if self.graph is None:
+            check_threshold(self.clients, self.threshold, self.colluders)
+            return
+        if self.clients < FEWEST_CLIENTS:
+            raise TooFewClients(f"{self.clients} clients", f"invite at least {FEWEST_CLIENTS}")
+        _within("restarts", self.graph.restarts, 1, 2**16 - 1)
+        demand = GraphDemand(
+            self.clients, self.colluders, self.graph.dropouts, self.graph.malicious_server, self.graph.restarts
+        )
+        check_graph(demand, GraphChoice(self.graph.degree, self.threshold))
+        if self.fewest_survivors - self.colluders < 2:
+            raise ThresholdUnsafe(
+                f"{self.fewest_survivors} survivors with {self.colluders} colluders", "leave two honest ones in the sum"
+            )
 
     def _check_roster(self) -> None:
         for member in self.roster:
@@ -144,11 +147,30 @@ class SessionParameters:
         return len(self.roster)
 
     @cached_property
+    def ring(self) -> Ring:
+        """Where inputs, masks and the sum live."""
+        return Ring(self.ring_bits)
+
+    @property
+    def bound(self) -> int:
+        """Largest absolute value of an input's entry, noise included."""
+        return self.magnitude + self.noise_tail
+
+    @property
+    def fewest_survivors(self) -> int:
+        """The smallest sum that can be opened. Noise is to be scaled for this number less the colluders."""
+        return self.threshold if self.graph is None else self.clients - self.graph.dropouts
+
+    @cached_property
     def encoded(self) -> bytes:
         """The canonical encoding, which is also the body of the invitation."""
         writer = Writer().fixed(self.nonce).fixed(self.context).fixed(self.server_public)
         writer.integer(self.round_number, 8).integer(self.threshold, 2).integer(self.colluders, 2)
-        writer.integer(self.vector_length, 4).integer(self.magnitude, 4).integer(self.clients, 2)
+        writer.integer(self.vector_length, 4).integer(self.magnitude, 8).integer(self.noise_tail, 8)
+        writer.integer(self.noise_variance, 8).integer(self.ring_bits, 1)
+        graph = self.graph or RegularGraph(0, 0, False, 0)
+        writer.integer(graph.degree, 2).integer(graph.dropouts, 2).integer(graph.restarts, 2)
+        writer.integer(graph.malicious_server, 1).integer(self.clients, 2)
         for member in self.roster:
             writer.blob(member.name.encode()).fixed(member.public)
         return writer.finish()
@@ -164,10 +186,12 @@ class SessionParameters:
         reader = Reader(data, "session parameters")
         nonce, context, server = reader.fixed(NONCE_BYTES), reader.fixed(32), reader.fixed(KEY_BYTES)
         round_number, threshold, colluders = reader.integer(8), reader.integer(2), reader.integer(2)
-        length, magnitude = reader.integer(4), reader.integer(4)
+        length, magnitude, tail, variance = reader.integer(4), reader.integer(8), reader.integer(8), reader.integer(8)
+        bits, graph = reader.integer(1), _read_graph(reader)
         roster = tuple(_read_member(reader) for _ in range(reader.count(MOST_CLIENTS, 4 + KEY_BYTES)))
         reader.finish()
-        return cls(roster, server, threshold, colluders, length, magnitude, round_number, nonce, context)
+        base = (roster, server, threshold, colluders, length, magnitude, round_number, nonce, context)
+        return cls(*base, graph, bits, tail, variance)
 
     @cached_property
     def session_id(self) -> bytes:
@@ -204,6 +228,13 @@ class SessionParameters:
 def hash_context(context: bytes) -> bytes:
     """Hash the caller's context (for distillation: the transfer set's indices and the class map) to 32 bytes."""
     return hashlib.sha256(context).digest()
+
+
+def _read_graph(reader: Reader) -> RegularGraph | None:
+    degree, dropouts, restarts, malicious = reader.integer(2), reader.integer(2), reader.integer(2), reader.integer(1)
+    if malicious > 1 or (not degree and (dropouts or restarts or malicious)):
+        raise reader.malformed(f"degree {degree} with {dropouts} dropouts, {restarts} restarts, server {malicious}")
+    return RegularGraph(degree, dropouts, bool(malicious), restarts) if degree else None
 
 
 def _read_member(reader: Reader) -> Member:

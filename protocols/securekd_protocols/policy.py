@@ -8,10 +8,12 @@ its first byte.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from securekd_protocols.diary import Diary
 from securekd_protocols.errors import PolicyRefused
-from securekd_protocols.parameters import FEWEST_CLIENTS, SessionParameters
+from securekd_protocols.parameters import SessionParameters
+from securekd_protocols.thresholds import FEWEST_CLIENTS
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class LocalPolicy:
         colluders: Fewest colluding clients that the session must withstand.
         fewest_clients: Smallest roster.
         lowest_threshold: Fewest survivors that a sum may have.
+        highest_magnitude: Largest magnitude, which is the clipping range in steps; `None` for any. What bounds an input
+            bounds what noise has to hide.
+        lowest_noise_variance: Least noise, as `SessionParameters.noise_variance` declares it.
+        malicious_server: Refuse a k-regular graph whose threshold trusts the server to follow the protocol.
+        diary: What is remembered from session to session, or `None` where nothing is. Without one, neither cohorts nor
+            restarts are limited.
     """
 
     server_public: bytes
@@ -36,12 +44,18 @@ class LocalPolicy:
     colluders: int = 1
     fewest_clients: int = FEWEST_CLIENTS
     lowest_threshold: int = FEWEST_CLIENTS
+    highest_magnitude: int | None = None
+    lowest_noise_variance: int = 0
+    malicious_server: bool = True
+    diary: Diary | None = field(default=None, compare=False)
 
     def check(self, parameters: SessionParameters) -> None:
         """Refuse parameters that ask for less.
 
         Raises:
-            PolicyRefused: The server, round, roster, threshold or corruption bound is not as this client wants it.
+            PolicyRefused: Server, round, roster, threshold, corruption bound, clipping range, noise or graph are not
+                as this client wants them.
+            TooManyRestarts: The diary has seen too many sessions for this round.
             ContextMismatch: The session is about something else.
         """
         if parameters.server_public != self.server_public:
@@ -57,14 +71,27 @@ class LocalPolicy:
                     f"client {member.name!r} with key {member.public.hex()[:16]}… is not known here",
                     "verify the client and add it to `known`, or stay away",
                 )
+        self._check_floors(parameters)
+        parameters.check_context(self.context)
+        if self.diary is not None and parameters.graph is not None:
+            self.diary.begin(parameters.round_number, parameters.session_id, parameters.graph.restarts)
+
+    def _check_floors(self, parameters: SessionParameters) -> None:
         floors = (
             ("clients", parameters.clients, self.fewest_clients),
-            ("threshold", parameters.threshold, self.lowest_threshold),
+            ("survivors", parameters.fewest_survivors, self.lowest_threshold),
             ("colluders withstood", parameters.colluders, self.colluders),
+            ("noise variance", parameters.noise_variance, self.lowest_noise_variance),
         )
         for what, offered, floor in floors:
             if offered < floor:
                 raise PolicyRefused(
                     f"{what}: {offered} offered, at least {floor} wanted", "stay away, or lower the floor knowingly"
                 )
-        parameters.check_context(self.context)
+        if self.highest_magnitude is not None and parameters.magnitude > self.highest_magnitude:
+            raise PolicyRefused(
+                f"magnitude {parameters.magnitude}, at most {self.highest_magnitude} wanted",
+                "stay away, or widen the range knowingly",
+            )
+        if self.malicious_server and parameters.graph is not None and not parameters.graph.malicious_server:
+            raise PolicyRefused("the graph's threshold trusts the server", "stay away, or trust it knowingly")

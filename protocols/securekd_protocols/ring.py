@@ -1,11 +1,13 @@
-"""The ring Z/2^32 in which inputs, masks and sums live, and the one loop that everything waits for.
+"""The rings in which inputs, masks and sums live, and the one loop that everything waits for.
 
-A signed integer v is the ring element v mod 2^32; four little-endian bytes on the wire. As long as clients × magnitude
-stays below half of the ring, the sum of the inputs is read back exactly.
+A signed integer v is the ring element v mod 2^bits. There are four rings: 2^32 is the rule, 2^64 is for precision, and
+2^24 and 2^16 save bytes where the range allows. As long as clients × (magnitude + noise tail) stays below half of the
+ring, the sum of the inputs is read back exactly; `prove_no_overflow` sees to that before a session begins.
 
 A mask is an AES-128-CTR keystream (NIST SP 800-38A, section 6.5) over a 128-bit big-endian counter, read as
-little-endian 32-bit words. Key and initial counter block both come from HKDF, so that no table over one counter helps
-against many keys at once.
+little-endian words. Key and initial counter block both come from HKDF, so that no table over one counter helps against
+many keys at once. Elements of 2^24 are computed with as 32-bit words, whose highest byte does not travel: dropping it
+is a homomorphism, and leaves a uniform mask uniform.
 """
 
 from __future__ import annotations
@@ -17,14 +19,98 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from securekd_protocols.errors import NotIntegers, RingTooSmall, ValueOutOfRange, WrongLength
+from securekd_protocols.errors import BadParameter, NotIntegers, RingTooSmall, ValueOutOfRange, WrongLength
 from securekd_protocols.keys import Binding, Label, derive
+from securekd_protocols.wire import Bytes
 
-Ring = NDArray[np.uint32]
-WORD = np.dtype("<u4")
-HALF = 2**31
-_CHUNK_WORDS = 1 << 16  # 256 KiB: a chunk of the sum and of the keystream stay in the second-level cache
-_ZEROS = bytes(WORD.itemsize * _CHUNK_WORDS)
+Words = NDArray[np.unsignedinteger]
+_CHUNK_BYTES = 1 << 18  # a chunk of the sum and of the keystream stay in the second-level cache
+_ZEROS = bytes(_CHUNK_BYTES)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """The integers modulo 2^bits.
+
+    Attributes:
+        bits: 16, 24, 32 or 64.
+    """
+
+    bits: int
+
+    def __post_init__(self) -> None:
+        if self.bits not in (16, 24, 32, 64):
+            raise BadParameter(f"a ring of {self.bits} bits", "choose 16, 24, 32 or 64")
+
+    @property
+    def half(self) -> int:
+        """What no sum may reach."""
+        return 1 << (self.bits - 1)
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of an element on the wire: 2, 3, 4 or 8."""
+        return self.bits // 8
+
+    @property
+    def word(self) -> np.dtype[np.unsignedinteger]:
+        """The numpy type in which elements are computed with."""
+        return np.dtype({16: "<u2", 24: "<u4", 32: "<u4", 64: "<u8"}[self.bits])
+
+    def pack(self, words: Words) -> memoryview:
+        """The bytes of a vector on the wire: little-endian elements; no copy but in 2^24."""
+        whole = np.ascontiguousarray(words, self.word)
+        if self.bits == 24:
+            whole = np.ascontiguousarray(whole.view(np.uint8).reshape(-1, 4)[:, :3])
+        return whole.data.cast("B")
+
+    def unpack(self, data: Bytes) -> Words:
+        """Read what `pack` wrote; no copy but in 2^24, and then read-only."""
+        if self.bits != 24:
+            return np.frombuffer(data, self.word)
+        parts = np.zeros((len(data) // 3, 4), np.uint8)
+        parts[:, :3] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+        return parts.reshape(-1).view(self.word)
+
+    def signed(self, words: Words) -> NDArray[np.int64]:
+        """Read ring elements as the signed integers in [−2^(bits−1), 2^(bits−1)) that they stand for."""
+        spare = 8 * self.word.itemsize - self.bits
+        shifted = words << self.word.type(spare) if spare else words
+        return shifted.view(np.dtype(f"<i{self.word.itemsize}")).astype(np.int64) >> spare
+
+
+def prove_no_overflow(ring: Ring, clients: int, magnitude: int, noise_tail: int = 0) -> None:
+    """Refuse parameters under which a sum could leave the ring's signed range.
+
+    Args:
+        ring: Where the sum lives.
+        clients: How many inputs are summed at most.
+        magnitude: Largest absolute value of an encoded entry, before noise.
+        noise_tail: Largest absolute value of the noise that a client adds to an entry.
+
+    Raises:
+        RingTooSmall: clients × (magnitude + noise tail) is not below half of the ring.
+    """
+    reach = clients * (magnitude + noise_tail)
+    if reach >= ring.half:
+        raise RingTooSmall(
+            f"{clients} clients × (magnitude {magnitude} + noise tail {noise_tail}) = {reach} "
+            f"is not below 2^{ring.bits - 1}",
+            f"keep magnitude and tail at most {(ring.half - 1) // clients} together, or take a larger ring",
+        )
+
+
+def smallest_ring(clients: int, magnitude: int, noise_tail: int = 0) -> Ring:
+    """The smallest ring in which no sum can wrap around.
+
+    Raises:
+        RingTooSmall: Not even 2^64 is enough.
+    """
+    for bits in (16, 24, 32):
+        if clients * (magnitude + noise_tail) < 1 << (bits - 1):
+            return Ring(bits)
+    prove_no_overflow(Ring(64), clients, magnitude, noise_tail)
+    return Ring(64)
 
 
 @dataclass(frozen=True)
@@ -68,30 +154,16 @@ def self_mask(seed: bytes, binding: Binding, owner: int) -> Mask:
     return Mask(stream[:16], stream[16:], subtract=False)
 
 
-def prove_no_overflow(clients: int, magnitude: int) -> None:
-    """Refuse parameters under which a sum could leave [−2^31, 2^31).
-
-    Args:
-        clients: How many inputs are summed at most.
-        magnitude: Largest absolute value of an input's entry.
-
-    Raises:
-        RingTooSmall: clients × magnitude is not below half of the ring.
-    """
-    if clients * magnitude >= HALF:
-        raise RingTooSmall(
-            f"{clients} clients × magnitude {magnitude} = {clients * magnitude} is not below 2^31",
-            f"keep the magnitude at most {(HALF - 1) // clients}, by a coarser step or a smaller clipping range",
-        )
-
-
-def encode(vector: NDArray[np.signedinteger] | NDArray[np.unsignedinteger], length: int, magnitude: int) -> Ring:
+def encode(
+    ring: Ring, vector: NDArray[np.signedinteger] | NDArray[np.unsignedinteger], length: int, bound: int
+) -> Words:
     """Turn signed integers into ring elements.
 
     Args:
+        ring: Where they go.
         vector: Any numpy integer type, shape (length,).
         length: The agreed length.
-        magnitude: The agreed bound on absolute values.
+        bound: The agreed bound on absolute values, magnitude and noise tail together.
 
     Returns:
         A new array of shape (length,), which the caller may mask in place.
@@ -99,7 +171,7 @@ def encode(vector: NDArray[np.signedinteger] | NDArray[np.unsignedinteger], leng
     Raises:
         NotIntegers: The array holds something else.
         WrongLength: The shape is not (length,).
-        ValueOutOfRange: An entry is larger than the magnitude.
+        ValueOutOfRange: An entry is larger than the bound.
     """
     values = np.asarray(vector)
     if not np.issubdtype(values.dtype, np.integer):
@@ -107,24 +179,19 @@ def encode(vector: NDArray[np.signedinteger] | NDArray[np.unsignedinteger], leng
     if values.shape != (length,):
         raise WrongLength(f"the vector's shape is {values.shape}, not ({length},)", "flatten or pad it as agreed")
     low, high = int(values.min()), int(values.max())
-    if high > magnitude or low < -magnitude:
-        worst = high if high > magnitude else low
-        raise ValueOutOfRange(f"value {worst} is beyond ±{magnitude}", "clip it, or agree on a larger magnitude")
-    return values.astype(WORD)
+    if high > bound or low < -bound:
+        worst = high if high > bound else low
+        raise ValueOutOfRange(f"value {worst} is beyond ±{bound}", "clip it, or agree on a larger magnitude or tail")
+    return values.astype(ring.word)
 
 
-def decode(elements: Ring) -> NDArray[np.int64]:
-    """Read ring elements as the signed integers in [−2^31, 2^31) that they stand for."""
-    return elements.view(np.dtype("<i4")).astype(np.int64)
-
-
-def apply_masks(elements: Ring, masks: Sequence[Mask]) -> None:
+def apply_masks(elements: Words, masks: Sequence[Mask]) -> None:
     """Add (or take away) keystreams to a vector, in place.
 
     All masks go over one chunk before the next chunk is touched; the keystream is never longer than a chunk.
 
     Args:
-        elements: Contiguous `WORD` array, shape (d,).
+        elements: Contiguous array of a ring's words, shape (d,).
         masks: Any number of them.
     """
     streams = [
@@ -134,12 +201,13 @@ def apply_masks(elements: Ring, masks: Sequence[Mask]) -> None:
         )
         for mask in masks
     ]
-    buffer = bytearray(len(_ZEROS) + 16)  # update_into asks for one block of slack
-    words = np.frombuffer(buffer, WORD, _CHUNK_WORDS)
+    width = elements.dtype.itemsize
+    buffer = bytearray(_CHUNK_BYTES + 16)  # update_into asks for one block of slack
+    words = np.frombuffer(buffer, elements.dtype, _CHUNK_BYTES // width)
     zeros = memoryview(_ZEROS)
-    for start in range(0, elements.size, _CHUNK_WORDS):
-        chunk = elements[start : start + _CHUNK_WORDS]
-        stream_words, plain = words[: chunk.size], zeros[: WORD.itemsize * chunk.size]
+    for start in range(0, elements.size, words.size):
+        chunk = elements[start : start + words.size]
+        stream_words, plain = words[: chunk.size], zeros[: width * chunk.size]
         for encryptor, operation in streams:
             encryptor.update_into(plain, buffer)
             operation(chunk, stream_words, out=chunk)

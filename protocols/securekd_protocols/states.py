@@ -1,7 +1,8 @@
 """Which message may follow which: the one table that client and server obey, and that the documentation draws.
 
-Each row is a stage as one side lives it. A client that gets anything else than its row's message, and a server that
-gets anything else than its row's kind, raises `OutOfOrder`; from every state a violation may lead to `ABORTED`.
+Each row is a stage as one side lives it, in sessions with the graph that it names (or with any). A client that gets
+anything else than its row's message, and a server that gets anything else than its row's kind, raises `OutOfOrder`;
+from every state a violation may lead to `ABORTED`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ class Stage(Enum):
     """The stages of a session, by the names under which bytes are counted and dropouts are simulated."""
 
     INVITATION = "invitation"
+    COMMIT = "commit"
     ADVERTISE = "advertise"
     SHARE = "share"
     MASKED_INPUT = "masked_input"
@@ -27,6 +29,7 @@ class ClientState(Enum):
     """Where a client stands."""
 
     INVITED = "invited"
+    COMMITTED = "committed"
     ADVERTISED = "advertised"
     SHARED = "shared"
     MASKED = "masked"
@@ -38,6 +41,7 @@ class ClientState(Enum):
 class ServerState(Enum):
     """What a server is collecting."""
 
+    COMMITMENTS = "commitments"
     KEYS = "keys"
     SHARES = "shares"
     MASKED_INPUTS = "masked inputs"
@@ -45,6 +49,13 @@ class ServerState(Enum):
     UNMASKING = "unmasking shares"
     FINISHED = "finished"
     ABORTED = "aborted"
+
+
+class GraphKind(Enum):
+    """The two kinds of graph, for the rows in which they differ."""
+
+    COMPLETE = "complete graph"
+    REGULAR = "k-regular graph"
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class ClientStep:
     reads: Kind
     sends: Kind
     then: ClientState
+    only: GraphKind | None = None
 
 
 @dataclass(frozen=True)
@@ -66,10 +78,13 @@ class ServerStep:
     collects: Kind
     sends: Kind | None
     then: ServerState
+    only: GraphKind | None = None
 
 
 CLIENT_STEPS = (
-    ClientStep(ClientState.INVITED, Kind.INVITATION, Kind.ADVERTISE, ClientState.ADVERTISED),
+    ClientStep(ClientState.INVITED, Kind.INVITATION, Kind.ADVERTISE, ClientState.ADVERTISED, GraphKind.COMPLETE),
+    ClientStep(ClientState.INVITED, Kind.INVITATION, Kind.COMMIT, ClientState.COMMITTED, GraphKind.REGULAR),
+    ClientStep(ClientState.COMMITTED, Kind.COMMIT_BOOK, Kind.ADVERTISE, ClientState.ADVERTISED, GraphKind.REGULAR),
     ClientStep(ClientState.ADVERTISED, Kind.KEY_BOOK, Kind.SHARES, ClientState.SHARED),
     ClientStep(ClientState.SHARED, Kind.SHARE_DELIVERY, Kind.MASKED_INPUT, ClientState.MASKED),
     ClientStep(ClientState.MASKED, Kind.SURVIVOR_LIST, Kind.CONSISTENCY, ClientState.SIGNED),
@@ -77,6 +92,9 @@ CLIENT_STEPS = (
 )
 
 SERVER_STEPS = (
+    ServerStep(
+        Stage.COMMIT, ServerState.COMMITMENTS, Kind.COMMIT, Kind.COMMIT_BOOK, ServerState.KEYS, GraphKind.REGULAR
+    ),
     ServerStep(Stage.ADVERTISE, ServerState.KEYS, Kind.ADVERTISE, Kind.KEY_BOOK, ServerState.SHARES),
     ServerStep(Stage.SHARE, ServerState.SHARES, Kind.SHARES, Kind.SHARE_DELIVERY, ServerState.MASKED_INPUTS),
     ServerStep(
@@ -88,10 +106,22 @@ SERVER_STEPS = (
     ServerStep(Stage.UNMASK, ServerState.UNMASKING, Kind.UNMASK, None, ServerState.FINISHED),
 )
 
-CLIENT_STEP = {step.state: step for step in CLIENT_STEPS}
 SERVER_STEP = {step.state: step for step in SERVER_STEPS}
 
 STAGE_OF = {Kind.INVITATION: Stage.INVITATION} | {
     kind: step.stage for step in SERVER_STEPS for kind in (step.collects, step.sends) if kind is not None
 }
 """The stage under which a message's bytes are counted: of an answer by the server, the stage that it closes."""
+
+
+def client_step(state: ClientState, reads: Kind, graph: GraphKind) -> ClientStep | None:
+    """The table's row for a client in `state` that gets a message of kind `reads`, or `None`."""
+    for step in CLIENT_STEPS:
+        if step.state is state and step.reads is reads and step.only in (None, graph):
+            return step
+    return None
+
+
+def first_server_state(graph: GraphKind) -> ServerState:
+    """What a server collects first."""
+    return next(step.state for step in SERVER_STEPS if step.only in (None, graph))

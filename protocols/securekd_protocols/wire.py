@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from struct import Struct, pack, unpack
+from typing import Any
 
 from securekd_protocols.errors import MalformedMessage
 
@@ -42,18 +44,20 @@ class Writer:
 
     def blobs(self, items: Sequence[Bytes]) -> Writer:
         """Append a count (2 bytes) and that many blobs."""
-        self.integer(len(items), 2)
+        parts: list[Bytes] = []
         for item in items:
-            self.blob(item)
-        return self
+            parts.append(len(item).to_bytes(4, "little"))
+            parts.append(item)
+        return self.integer(len(items), 2).fixed(b"".join(parts))
+
+    def rows(self, layout: Struct, rows: Sequence[tuple[int | bytes, ...]]) -> Writer:
+        """Append a count (2 bytes) and that many rows of fixed fields, little-endian."""
+        return self.integer(len(rows), 2).fixed(b"".join(layout.pack(*row) for row in rows))
 
     def indices(self, items: Iterable[int]) -> Writer:
         """Append a set of 2-byte indices: its count and its members in ascending order."""
         ordered = sorted(set(items))
-        self.integer(len(ordered), 2)
-        for item in ordered:
-            self.integer(item, 2)
-        return self
+        return self.integer(len(ordered), 2).fixed(pack(f"<{len(ordered)}H", *ordered))
 
     def finish(self) -> bytes:
         """Return everything that was appended."""
@@ -111,9 +115,15 @@ class Reader:
         """Take at most `cap` blobs of at most `blob_cap` bytes each."""
         return tuple(self.blob(blob_cap) for _ in range(self.count(cap, 4)))
 
+    def rows(self, cap: int, layout: Struct) -> list[tuple[Any, ...]]:
+        """Take at most `cap` rows of fixed fields."""
+        count = self.count(cap, layout.size)
+        return list(layout.iter_unpack(self.view(count * layout.size)))
+
     def indices(self, below: int) -> tuple[int, ...]:
         """Take a set of indices, all smaller than `below`, in strictly ascending order."""
-        items = tuple(self.integer(2) for _ in range(self.count(below, 2)))
+        count = self.count(below, 2)
+        items = unpack(f"<{count}H", self.view(2 * count))
         self.ascending(items, below)
         return items
 

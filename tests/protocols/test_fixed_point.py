@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
 from securekd_protocols.errors import BadParameter, NotFinite, ValueOutOfRange
 from securekd_protocols.fixed_point import FixedPoint
 from securekd_protocols.randomness import InsecureSeededRandomness, KeystreamRandomness

@@ -2,12 +2,14 @@
 
 import hmac
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from securekd_protocols.errors import LowOrderPoint, NonCanonicalKey, TamperedShare
 from securekd_protocols.keys import (
     AgreementKey,
@@ -22,7 +24,9 @@ from securekd_protocols.keys import (
     unseal,
 )
 from securekd_protocols.randomness import InsecureSeededRandomness, KeystreamRandomness
-from securekd_protocols.ring import WORD, Mask, apply_masks
+from securekd_protocols.ring import Mask, Ring, apply_masks
+
+WORD = Ring(32).word
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 BINDING = Binding(b"s" * 32, b"t" * 32)
@@ -138,3 +142,10 @@ def test_sources_give_what_is_asked_and_do_not_repeat():
     assert [len(seeded(size)) for size in (0, 1, 32, 33)] == [0, 1, 32, 33]
     assert InsecureSeededRandomness(b"a")(40) == InsecureSeededRandomness(b"a")(40)
     assert InsecureSeededRandomness(b"a")(40) != InsecureSeededRandomness(b"b")(40)
+
+
+def test_key_pairs_travel_between_processes():
+    for key in (Identity(bytes(range(32))), AgreementKey(bytes(range(32)))):
+        public = key.public
+        assert pickle.loads(pickle.dumps(key)) == key
+        assert pickle.loads(pickle.dumps(key)).public == public

@@ -4,6 +4,8 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
+
+from securekd_protocols.books import FrameList
 from securekd_protocols.errors import (
     BadSignature,
     ContextMismatch,
@@ -31,7 +33,6 @@ from securekd_protocols.masking.server import MaskingServer, Outgoing
 from securekd_protocols.messages import (
     Advertise,
     Box,
-    FrameList,
     HeldShare,
     Kind,
     ShareDelivery,
@@ -42,7 +43,6 @@ from securekd_protocols.messages import (
 from securekd_protocols.parameters import Member
 from securekd_protocols.shamir import PRIME
 from securekd_protocols.states import ClientState, ServerState
-
 from tests.protocols.harness import Session, message_to
 
 
@@ -185,7 +185,7 @@ def test_proofs_with_too_few_forged_or_strangers_signatures():
     def with_frames(change):
         session = Session(n=5).until(ServerState.UNMASKING)
         data = message_to(0, session.inbox)
-        frames = FrameList.decode(session.body_of(data), session.limits, 1000).frames
+        frames = session.frames_in(data)
         body = FrameList(tuple(change(session, list(frames)))).encode()
         return session.clients[0], session.forged(Kind.CONSISTENCY_PROOF, body, session.transcript_of(data))
 
@@ -205,7 +205,7 @@ def test_a_dead_client_s_signature_does_not_count():
     session.stage()
     data = message_to(0, session.inbox)
     transcript = session.transcript_of(data)
-    frames = FrameList.decode(session.body_of(data), session.limits, 1000).frames
+    frames = session.frames_in(data)
     body = FrameList((*frames, session.signed_by(5, Kind.CONSISTENCY, b"", transcript))).encode()
     refused(session.clients[0], session.forged(Kind.CONSISTENCY_PROOF, body, transcript), InconsistentSurvivors)
 
@@ -242,7 +242,7 @@ FRESH = AgreementKey(b"\x21" * 32).public
 def test_weak_duplicate_or_misspelt_keys(change, error):
     session, book = book_with({4: change})
     refused(session.clients[0], book, error)
-    colluder = FrameList.decode(session.body_of(book), session.limits, 1000).frames
+    colluder = session.frames_in(book)
     honest_server = Session(n=5)
     for index in range(4):
         honest_server.server.receive(colluder[index])
@@ -267,7 +267,7 @@ def test_a_client_recognises_its_own_keys():
     session, book = book_with({4: lambda h: Advertise(FRESH, AgreementKey(b"\x22" * 32).public, bytes(32))})
     refused(session.clients[4], book, TranscriptMismatch)
     session, book = book_with({})
-    frames = FrameList.decode(session.body_of(book), session.limits, 1000).frames
+    frames = session.frames_in(book)
     refused(session.clients[4], session.proof(list(frames[:4])), TranscriptMismatch)
 
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from securekd_protocols.errors import (
     BadParameter,
     ContextMismatch,
@@ -15,10 +16,10 @@ from securekd_protocols.errors import (
     TooFewClients,
     UnknownClient,
 )
-from securekd_protocols.parameters import Member, SessionParameters, recommended_threshold
+from securekd_protocols.parameters import Member, SessionParameters
 from securekd_protocols.policy import LocalPolicy
-
-from tests.protocols.harness import Session
+from securekd_protocols.thresholds import recommended_threshold
+from tests.protocols.harness import SMALL_RING, SMALL_RING_THRESHOLD, Session
 
 SESSION = Session(n=5)
 GOOD = SESSION.parameters
@@ -68,6 +69,13 @@ def test_too_few_clients(clients):
         ({"vector_length": 2**28 + 1}, BadParameter),
         ({"round_number": -1}, BadParameter),
         ({"round_number": 2**64}, BadParameter),
+        ({"noise_tail": 2**31 // 5 - 99}, RingTooSmall),
+        ({"noise_tail": -1}, BadParameter),
+        ({"noise_variance": -1}, BadParameter),
+        ({"ring_bits": 8}, BadParameter),
+        ({"ring_bits": 16, "magnitude": 2**15 // 5 + 1}, RingTooSmall),
+        ({"ring_bits": 24, "magnitude": 2**23 // 5 + 1}, RingTooSmall),
+        ({"ring_bits": 64, "magnitude": 2**63 // 5 + 1}, RingTooSmall),
         ({"nonce": b""}, BadParameter),
         ({"context": b"not a hash"}, BadParameter),
     ],
@@ -78,7 +86,9 @@ def test_parameters_that_are_refused(change, error):
 
 
 def test_encoding_round_trip():
-    assert SessionParameters.decode(GOOD.encoded) == GOOD
+    regular = Session(n=8, graph=SMALL_RING, threshold=SMALL_RING_THRESHOLD, ring_bits=64, noise_tail=7).parameters
+    for parameters in (GOOD, regular, replace(GOOD, noise_variance=2**40)):
+        assert SessionParameters.decode(parameters.encoded) == parameters
 
 
 @given(st.data())
@@ -107,6 +117,9 @@ def test_truncated_parameters(size):
         {"colluders": 0},
         {"vector_length": 9},
         {"magnitude": 99},
+        {"noise_tail": 1},
+        {"noise_variance": 1},
+        {"ring_bits": 24},
         {"round_number": 8},
         {"nonce": b"n" * 32},
         {"context": b"c" * 32},
@@ -141,9 +154,27 @@ def test_a_policy_accepts_what_it_asks_for():
         ({"colluders": 2}, PolicyRefused),
         ({"fewest_clients": 6}, PolicyRefused),
         ({"lowest_threshold": 5}, PolicyRefused),
+        ({"highest_magnitude": 99}, PolicyRefused),
+        ({"lowest_noise_variance": 1}, PolicyRefused),
         ({"context": b"other digits"}, ContextMismatch),
     ],
 )
 def test_a_policy_refuses_less(policy, error):
     with pytest.raises(error):
         replace(POLICY, **policy).check(GOOD)
+
+
+def test_a_policy_accepts_exactly_its_floors():
+    parameters = replace(GOOD, noise_variance=3)
+    floors = {"fewest_clients": 5, "lowest_threshold": 4, "highest_magnitude": 100, "lowest_noise_variance": 3}
+    replace(POLICY, **floors).check(parameters)
+
+
+def test_the_floor_for_survivors_is_the_same_whatever_the_graph():
+    """In a ring of eight that allows for one dropout, seven survive; the threshold of three counts neighbours."""
+    session = Session(n=8, graph=SMALL_RING, threshold=SMALL_RING_THRESHOLD)
+    known = {member.name: member.public for member in session.parameters.roster}
+    policy = LocalPolicy(session.parameters.server_public, known, b"digits", 7)
+    replace(policy, lowest_threshold=7).check(session.parameters)
+    with pytest.raises(PolicyRefused):
+        replace(policy, lowest_threshold=8).check(session.parameters)

@@ -11,13 +11,14 @@ without self-masks, or with weak or repeated masks are found out by the same tes
 
 import numpy as np
 from scipy.stats import chi2_contingency, chisquare
+
 from securekd_protocols import Policy, simulate
-from securekd_protocols.masking import client as client_module
+from securekd_protocols.masking import answers as client_module
 from securekd_protocols.messages import Kind
 from securekd_protocols.randomness import InsecureSeededRandomness
 
 LENGTH, SESSIONS, CLIENTS, LEVEL = 128, 60, 3, 1e-7
-FRAME_HEADER, SIGNATURE = 76, 64
+FRAME_HEADER, SIGNATURE = 76 + 16, 64  # with the tag in front of the vector
 
 
 def inputs(kind):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from securekd_protocols import FixedPoint, KeystreamRandomness, MaskingServer, Policy, SessionResult, simulate
 from securekd_protocols.errors import (
     BadParameter,
@@ -24,9 +25,8 @@ from securekd_protocols.errors import (
     ValueOutOfRange,
     WrongLength,
 )
-from securekd_protocols.parameters import recommended_threshold
 from securekd_protocols.states import ClientState, ServerState
-
+from securekd_protocols.thresholds import recommended_threshold
 from tests.protocols.harness import Session, message_to
 
 STAGES = ("advertise", "share", "masked_input", "consistency", "unmask")
@@ -80,6 +80,23 @@ def test_extreme_values_do_not_wrap():
         assert (simulate(vectors, Policy(magnitude)).total == 3 * sign * magnitude).all()
 
 
+@pytest.mark.parametrize(("bits", "width"), [(16, 2), (24, 3), (32, 4), (64, 8)])
+@pytest.mark.parametrize("graph", ["complete", "regular"])
+def test_every_ring_to_its_edge(bits, width, graph):
+    n, d = 9, 7
+    magnitude = (2 ** (bits - 1) - 1) // n - 3
+    policy = Policy(magnitude, graph=graph, ring_bits=bits, noise_tail=3)
+    for sign in (1, -1):
+        vectors = {i: np.full(d, sign * (magnitude + 3)) for i in range(n)}
+        result = simulate(vectors, policy, dropouts={4: "masked_input"})
+        assert result.total.tolist() == [sign * (magnitude + 3) * (n - 1)] * d
+        assert result.bytes_up["masked_input"][0] == 140 + 16 + width * d
+    with pytest.raises(ValueOutOfRange):
+        simulate(vectors | {0: np.full(d, magnitude + 4)}, policy)
+    with pytest.raises(RingTooSmall):
+        simulate(vectors, Policy(magnitude + 1, ring_bits=bits, noise_tail=n))
+
+
 def test_floats_by_fixed_point():
     grid, generator = FixedPoint(1.0, 2**-16), np.random.default_rng(0)
     floats = {name: generator.uniform(-1, 1, 100) for name in ("ward", "clinic", "lab", "hospice")}
@@ -96,7 +113,7 @@ def test_names_and_bytes():
     assert result.survivors == (1, "1", "κλινική", 7)
     assert tuple(result.bytes_up) == STAGES
     assert sum(sum(of.values()) for of in result.bytes_up.values()) == sum(map(len, seen))
-    assert result.bytes_up["masked_input"] == dict.fromkeys(vectors, 140 + 4 * 5)
+    assert result.bytes_up["masked_input"] == dict.fromkeys(vectors, 140 + 16 + 4 * 5)
     assert set(result.bytes_up["unmask"]) == {1, "1", "κλινική"}
     assert set(result.bytes_down) == {"invitation", *STAGES}
     assert set(result.bytes_down["advertise"]) == set(vectors)

@@ -3,6 +3,7 @@ from itertools import combinations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from securekd_protocols.errors import MalformedMessage, TamperedShare
 from securekd_protocols.randomness import InsecureSeededRandomness
 from securekd_protocols.shamir import PRIME, combine, decode_share, encode_share, split

@@ -1,20 +1,47 @@
 """The table itself, and that client and server obey it."""
 
 import pytest
+
 from securekd_protocols.errors import OutOfOrder, ProtocolError, ReplayedMessage, SecondUnmaskRequest
 from securekd_protocols.messages import Kind
-from securekd_protocols.states import CLIENT_STEPS, SERVER_STEPS, STAGE_OF, ClientState, ServerState, Stage
+from securekd_protocols.states import (
+    CLIENT_STEPS,
+    SERVER_STEPS,
+    STAGE_OF,
+    ClientState,
+    GraphKind,
+    ServerState,
+    Stage,
+    first_server_state,
+)
+from tests.protocols.harness import SMALL_RING, SMALL_RING_THRESHOLD, Session, message_to
 
-from tests.protocols.harness import Session, message_to
 
-
-def test_both_sides_of_the_table_fit():
-    assert [step.sends for step in CLIENT_STEPS] == [step.collects for step in SERVER_STEPS]
-    assert [step.reads for step in CLIENT_STEPS[1:]] == [step.sends for step in SERVER_STEPS[:-1]]
-    for steps in (CLIENT_STEPS, SERVER_STEPS):
+@pytest.mark.parametrize("graph", GraphKind)
+def test_both_sides_of_the_table_fit(graph):
+    client = [step for step in CLIENT_STEPS if step.only in (None, graph)]
+    server = [step for step in SERVER_STEPS if step.only in (None, graph)]
+    assert [step.sends for step in client] == [step.collects for step in server]
+    assert [step.reads for step in client[1:]] == [step.sends for step in server[:-1]]
+    for steps in (client, server):
         assert [step.then for step in steps[:-1]] == [step.state for step in steps[1:]]
+    assert server[0].state is first_server_state(graph)
+
+
+def test_every_kind_and_stage_stands_in_the_table():
     assert set(STAGE_OF) == set(Kind)
     assert set(STAGE_OF.values()) == set(Stage)
+
+
+GRAPHS = {"complete": (3, None, None), "regular": (8, SMALL_RING, SMALL_RING_THRESHOLD)}
+
+
+def new_session(graph):
+    n, ring, threshold = GRAPHS[graph]
+    return Session(n=n, graph=ring, threshold=threshold, seed=b"same")
+
+
+CASES = [("complete", due) for due in range(5)] + [("regular", due) for due in range(6)]
 
 
 def everything_sent_in(session):
@@ -27,10 +54,10 @@ def everything_sent_in(session):
     return down, up
 
 
-@pytest.mark.parametrize("due", range(5))
-def test_a_client_refuses_every_message_that_is_not_due_and_goes_on(due):
-    down, _ = everything_sent_in(Session(n=3, seed=b"same"))
-    session = Session(n=3, seed=b"same")
+@pytest.mark.parametrize(("graph", "due"), CASES)
+def test_a_client_refuses_every_message_that_is_not_due_and_goes_on(graph, due):
+    down, _ = everything_sent_in(new_session(graph))
+    session = new_session(graph)
     for _ in range(due):
         session.stage()
     client, before = session.clients[0], session.clients[0].state
@@ -41,13 +68,13 @@ def test_a_client_refuses_every_message_that_is_not_due_and_goes_on(due):
             assert client.state is before
     while session.server.state is not ServerState.FINISHED:
         session.stage()
-    assert (session.server.result.total == session.expected(range(3))).all()
+    assert (session.server.result.total == session.expected(range(len(session.clients)))).all()
 
 
-@pytest.mark.parametrize("due", range(5))
-def test_a_server_refuses_every_message_that_is_not_due_and_goes_on(due):
-    _, up = everything_sent_in(Session(n=3, seed=b"same"))
-    session = Session(n=3, seed=b"same")
+@pytest.mark.parametrize(("graph", "due"), CASES)
+def test_a_server_refuses_every_message_that_is_not_due_and_goes_on(graph, due):
+    _, up = everything_sent_in(new_session(graph))
+    session = new_session(graph)
     for _ in range(due):
         session.stage()
     before = session.server.state

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from securekd_protocols.errors import MalformedMessage
 from securekd_protocols.wire import Reader, Writer
 

@@ -6,59 +6,65 @@ advertised. A wrong share therefore ends the session; it can not spoil the sum.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from securekd_protocols.errors import TamperedShare
+from securekd_protocols.errors import TamperedShare, TooFewSurvivors
 from securekd_protocols.keys import AgreementKey, Binding, commit_to_seed
-from securekd_protocols.messages import Advertise, Unmask
+from securekd_protocols.masking.collected import Collected
+from securekd_protocols.messages import Advertise
 from securekd_protocols.ring import Mask, pair_mask, self_mask
 from securekd_protocols.shamir import combine
 
 _START_ANEW = "end the session; start anew without the client that sent a wrong share"
 
 
-def leftover_masks(
-    answers: Mapping[int, Unmask],
-    threshold: int,
-    advertised: Mapping[int, Advertise],
-    survivors: Iterable[int],
-    binding: Binding,
-) -> list[Mask]:
+def leftover_masks(collected: Collected) -> list[Mask]:
     """The masks that are still on the sum of the survivors' masked inputs, negated.
 
     Args:
-        answers: Unmasking shares by sender, each with exactly the survivors' seeds and the others' keys; at least
-            `threshold` of them.
-        threshold: Shares that recover a secret.
-        advertised: Keys by index.
-        survivors: Whose inputs are in the sum.
-        binding: Session, and transcript after the share stage.
+        collected: The session, with all answers that will come.
 
     Returns:
-        One mask for each survivor, and one for each pair of a survivor and a client that dropped out after sharing.
+        One mask for each survivor, and one for each pair of a survivor and a neighbour of it that dropped out after
+        sharing.
 
     Raises:
+        TooFewSurvivors: Fewer than threshold holders of somebody's shares have answered.
         TamperedShare: A recovered secret is not the one that its owner committed to.
     """
-    helpers = sorted(answers)[:threshold]
     seed_shares: dict[int, dict[int, int]] = {}
     key_shares: dict[int, dict[int, int]] = {}
-    for helper in helpers:
-        for held in answers[helper].seeds:
+    for helper in sorted(collected.unmask):
+        for held in collected.unmask[helper].seeds:
             seed_shares.setdefault(held.owner, {})[helper] = held.share
-        for held in answers[helper].keys:
+        for held in collected.unmask[helper].keys:
             key_shares.setdefault(held.owner, {})[helper] = held.share
-    masks = []
-    for owner, shares in seed_shares.items():
-        seed = _recover_seed(shares, owner, advertised[owner], binding)
-        masks.append(self_mask(seed, binding, owner).negated())
-    survivors = tuple(survivors)
-    for owner, shares in key_shares.items():
-        key = _recover_key(shares, owner, advertised[owner])
-        for survivor in survivors:
-            secret = key.agree(advertised[survivor].mask_key)
+    binding, survivors, masks = collected.binding, set(collected.survivors), []
+    for owner in collected.sharers:
+        shares = (seed_shares if owner in survivors else key_shares).get(owner, {})
+        near = sorted(collected.graph.neighbours(owner) & survivors)
+        if owner not in survivors and not near:
+            continue
+        shares = _just_enough(shares, collected.parameters.threshold, owner)
+        advertise = collected.advertised[owner]
+        if owner in survivors:
+            seed = _recover_seed(shares, owner, advertise, binding)
+            masks.append(self_mask(seed, binding, owner).negated())
+            continue
+        key = _recover_key(shares, owner, advertise)
+        for survivor in near:
+            secret = key.agree(collected.advertised[survivor].mask_key)
             masks.append(pair_mask(secret, binding, survivor, owner).negated())
     return masks
+
+
+def _just_enough(shares: Mapping[int, int], threshold: int, owner: int) -> dict[int, int]:
+    if len(shares) < threshold:
+        raise TooFewSurvivors(
+            f"{len(shares)} holders of client {owner}'s shares are left, and {threshold} are needed",
+            "begin a new session, with more clients or more patience",
+        )
+    return {helper: shares[helper] for helper in sorted(shares)[:threshold]}
 
 
 def _recover_seed(shares: Mapping[int, int], owner: int, advertise: Advertise, binding: Binding) -> bytes:

@@ -5,11 +5,12 @@ Shares of a seed and of a mask key travel together, sealed for one recipient (Bo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from securekd_protocols.errors import DuplicateKey, MalformedMessage, TamperedShare
-from securekd_protocols.keys import AgreementKey, Binding, check_canonical, commit_to_seed, seal, unseal
+from securekd_protocols.graph import REVEAL_BYTES
+from securekd_protocols.keys import AgreementKey, Binding, check_canonical, check_order, commit_to_seed, seal, unseal
 from securekd_protocols.messages import Advertise, Box, SharePair, Shares
 from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.ring import Mask, pair_mask, self_mask
@@ -24,20 +25,24 @@ class SessionSecrets:
         share_key: Opens the boxes that others send; never leaves.
         mask_key: Agrees on pairwise masks; recovered by the survivors if its owner drops out.
         seed: Expands to the self-mask; recovered by the survivors if its owner does not drop out. 32 bytes.
+        reveal: The owner's part of the graph seed, 32 bytes; secret until all have committed; else empty.
     """
 
     share_key: AgreementKey
     mask_key: AgreementKey
     seed: bytes = field(repr=False)
+    reveal: bytes = field(repr=False, default=b"")
 
     @classmethod
-    def generate(cls, random_bytes: RandomBytes) -> SessionSecrets:
-        """Draw both keys and the seed."""
-        return cls(AgreementKey.generate(random_bytes), AgreementKey.generate(random_bytes), random_bytes(SECRET_BYTES))
+    def generate(cls, random_bytes: RandomBytes, *, regular: bool = False) -> SessionSecrets:
+        """Draw both keys and the seed, and in a k-regular graph a part of the graph seed."""
+        keys = AgreementKey.generate(random_bytes), AgreementKey.generate(random_bytes)
+        return cls(*keys, random_bytes(SECRET_BYTES), random_bytes(REVEAL_BYTES) if regular else b"")
 
     def advertise(self, session_id: bytes, owner: int) -> Advertise:
         """The public half."""
-        return Advertise(self.share_key.public, self.mask_key.public, commit_to_seed(session_id, owner, self.seed))
+        commitment = commit_to_seed(session_id, owner, self.seed)
+        return Advertise(self.share_key.public, self.mask_key.public, commitment, self.reveal)
 
 
 def check_advertise(index: int, message: Advertise, owners: dict[bytes, int]) -> None:
@@ -50,12 +55,14 @@ def check_advertise(index: int, message: Advertise, owners: dict[bytes, int]) ->
 
     Raises:
         NonCanonicalKey: A key is a second spelling of another.
+        LowOrderPoint: No secret can be shared with a key.
         DuplicateKey: A key stands twice, within one client or between two.
     """
     if message.share_key == message.mask_key:
         raise DuplicateKey(f"client {index} advertises the key {message.mask_key.hex()} twice", "leave it out")
     for key in (message.share_key, message.mask_key):
         check_canonical(key)
+        check_order(key)
         if key in owners:
             raise DuplicateKey(
                 f"clients {owners[key]} and {index} advertise the key {key.hex()}", "leave the later one out"
@@ -77,7 +84,7 @@ class PairSecrets:
 
 
 def agree_with_all(secrets: SessionSecrets, owner: int, advertised: Mapping[int, Advertise]) -> dict[int, PairSecrets]:
-    """Agree with every other client on both secrets, before anything is sent that depends on them.
+    """Agree with every neighbour on both secrets, before anything is sent that depends on them.
 
     Raises:
         LowOrderPoint: Somebody's key gives no secret.
@@ -93,35 +100,38 @@ def seal_shares(
     secrets: SessionSecrets,
     owner: int,
     threshold: int,
+    holders: Iterable[int],
     pairs: Mapping[int, PairSecrets],
     binding: Binding,
     random_bytes: RandomBytes,
-) -> tuple[SharePair, Shares]:
-    """Share seed and mask key among everybody who has advertised, the owner included.
+) -> tuple[SharePair | None, Shares]:
+    """Share seed and mask key among the holders.
 
     Args:
         secrets: The owner's.
         owner: Its index.
         threshold: Shares that recover a secret.
-        pairs: Secrets with each other client.
+        holders: Who gets a share: neighbours that have advertised, and in a complete graph the owner too.
+        pairs: Secrets with each neighbour.
         binding: Session and transcript after the advertise stage.
         random_bytes: Source of coefficients and nonces.
 
     Returns:
-        The owner's own pair, and the message with a box for each other client.
+        The owner's own pair, if it is a holder, and the message with a box for each other one.
     """
-    holders = sorted([owner, *pairs])
-    seeds = split(secrets.seed, threshold, holders, random_bytes)
-    keys = split(secrets.mask_key.private, threshold, holders, random_bytes)
+    ordered = sorted(holders)
+    seeds = split(secrets.seed, threshold, ordered, random_bytes)
+    keys = split(secrets.mask_key.private, threshold, ordered, random_bytes)
     boxes = tuple(
         Box(
             peer,
             seal(pairs[peer].share, binding, owner, peer, SharePair(seeds[peer], keys[peer]).encode(), random_bytes),
         )
-        for peer in holders
+        for peer in ordered
         if peer != owner
     )
-    return SharePair(seeds[owner], keys[owner]), Shares(boxes)
+    own = SharePair(seeds[owner], keys[owner]) if owner in seeds else None
+    return own, Shares(boxes)
 
 
 def open_boxes(
@@ -148,18 +158,18 @@ def open_boxes(
 def masks_of(
     secrets: SessionSecrets, owner: int, sharers: tuple[int, ...], pairs: Mapping[int, PairSecrets], binding: Binding
 ) -> list[Mask]:
-    """Every mask that the owner applies: its own, and one for each other client that has shared.
+    """Every mask that the owner applies: its own, and one for each neighbour that has shared.
 
     Args:
         secrets: The owner's.
         owner: Its index.
         sharers: The clients whose shares were delivered.
-        pairs: Secrets with each other client.
+        pairs: Secrets with each neighbour.
         binding: Session and transcript after the share stage.
 
     Returns:
-        As many masks as there are sharers.
+        The self-mask first, then the pairwise ones.
     """
     masks = [self_mask(secrets.seed, binding, owner)]
-    masks.extend(pair_mask(pairs[peer].mask, binding, owner, peer) for peer in sharers if peer != owner)
+    masks.extend(pair_mask(pairs[peer].mask, binding, owner, peer) for peer in sharers if peer in pairs)
     return masks

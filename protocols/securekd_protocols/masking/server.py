@@ -12,6 +12,7 @@ can not end the session for the others, except by a wrong share at the very end.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,35 +22,25 @@ from securekd_protocols.errors import (
     BadParameter,
     CallOutOfOrder,
     InconsistentSurvivors,
-    MalformedMessage,
     OutOfOrder,
     ProtocolError,
     ReplayedMessage,
     TooFewSurvivors,
     TranscriptMismatch,
     UnknownSender,
+    WithheldReveal,
 )
 from securekd_protocols.frame import SERVER, Frame, Header, parse_frame, seal_frame, verify_frame
-from securekd_protocols.keys import Binding, Identity, check_order
+from securekd_protocols.keys import AgreementKey, Binding, Identity
+from securekd_protocols.masking.collected import Collected
 from securekd_protocols.masking.recovery import leftover_masks
-from securekd_protocols.masking.secrets import check_advertise
-from securekd_protocols.messages import (
-    Advertise,
-    Box,
-    Consistency,
-    FrameList,
-    Kind,
-    Limits,
-    MaskedInput,
-    ShareDelivery,
-    Shares,
-    SurvivorList,
-    Unmask,
-)
+from securekd_protocols.masking.session import graph_kind
+from securekd_protocols.messages import Kind, SurvivorList
 from securekd_protocols.parameters import SessionParameters
-from securekd_protocols.ring import WORD, apply_masks, decode
-from securekd_protocols.states import SERVER_STEP, ServerState, ServerStep
-from securekd_protocols.transcript import with_keys, with_sharers, with_survivors
+from securekd_protocols.randomness import RandomBytes
+from securekd_protocols.ring import apply_masks
+from securekd_protocols.states import SERVER_STEP, GraphKind, ServerState, ServerStep, Stage, first_server_state
+from securekd_protocols.transcript import with_commitments, with_keys, with_sharers, with_survivors
 from securekd_protocols.wire import Bytes
 
 _DROP = "drop the message"
@@ -87,30 +78,29 @@ class MaskingServer:
     Args:
         parameters: What clients are asked to agree on.
         identity: The signing key that belongs to `parameters.server_public`.
+        insecure_randomness_for_tests: Replaces the operating system's generator by something predictable.
 
     Raises:
         BadParameter: It does not.
     """
 
-    def __init__(self, parameters: SessionParameters, identity: Identity) -> None:
+    def __init__(
+        self,
+        parameters: SessionParameters,
+        identity: Identity,
+        *,
+        insecure_randomness_for_tests: RandomBytes | None = None,
+    ) -> None:
         if identity.public != parameters.server_public:
             raise BadParameter("the identity is not the server's of the parameters", "pass the matching identity")
         self._parameters = parameters
         self._identity = identity
-        self._limits = Limits(parameters.clients, parameters.vector_length)
-        self._state = ServerState.KEYS
+        self._state = first_server_state(graph_kind(parameters))
         self._transcript = parameters.session_id
         self._left: frozenset[int] = frozenset(range(parameters.clients))
         self._answered: dict[int, bytes] = {}  # digest of each answer to the open stage, to tell a replay
-        self._advertised: dict[int, Advertise] = {}
-        self._key_owners: dict[bytes, int] = {}
-        self._passed_on: dict[int, bytes] = {}  # whole frames that other clients will verify
-        self._boxes: dict[int, list[Box]] = {}
-        self._mask_binding = Binding(parameters.session_id, b"")
-        self._sharers: tuple[int, ...] = ()
-        self._survivors: tuple[int, ...] = ()
-        self._unmask: dict[int, Unmask] = {}
-        self._sum = np.zeros(parameters.vector_length, WORD)
+        session_key = AgreementKey.generate(insecure_randomness_for_tests or os.urandom)
+        self._collected = Collected.begin(parameters, session_key)
 
     @property
     def state(self) -> ServerState:
@@ -131,11 +121,11 @@ class MaskingServer:
         """
         if self._state is not ServerState.FINISHED:
             raise CallOutOfOrder(f"the server is still at {self._state.value}", "finish the session first")
-        return MaskedSum(decode(self._sum), self._survivors)
+        return MaskedSum(self._parameters.ring.signed(self._collected.total), self._collected.survivors)
 
     def invitation(self) -> bytes:
         """The signed parameters, the same bytes for every client."""
-        return self._seal(Kind.INVITATION, self._parameters.encoded)
+        return self._seal(Kind.INVITATION, self._parameters.encoded, self._parameters.session_id)
 
     def receive(self, data: Bytes) -> list[Outgoing]:
         """Take one message of a client.
@@ -147,12 +137,12 @@ class MaskingServer:
             What to send now: nothing until the stage closes.
 
         Raises:
-            RemoteProtocolError: The message is refused, and the session is as it was before. Only a `TamperedShare`
-                that shows when the masks are taken away ends the session (`state` is then `ABORTED`).
+            RemoteProtocolError: The message is refused, and the session is as it was before. Only what shows when a
+                stage closes ends it (`state` is then `ABORTED`): `TooFewSurvivors`, or a `TamperedShare` at the end.
         """
         frame = self._authenticate(data)
         step = self._check_order(frame)
-        self._take(frame, bytes(data) if frame.header.kind in (Kind.ADVERTISE, Kind.CONSISTENCY) else b"")
+        self._collected.take(frame, bytes(data) if frame.header.kind in (Kind.ADVERTISE, Kind.CONSISTENCY) else b"")
         self._answered[frame.header.sender] = frame.digest
         return [] if self.waiting_for else self._close(step)
 
@@ -163,7 +153,9 @@ class MaskingServer:
             What to send now.
 
         Raises:
-            TooFewSurvivors: Fewer than the threshold are left; the session is over.
+            TooFewSurvivors: Fewer are left than any sum may have, or than the threshold around one of them; the session
+                is over.
+            WithheldReveal: Somebody who committed to a part of the graph seed has not revealed it; the session is over.
             TamperedShare: See `receive`.
             CallOutOfOrder: The session is over already.
         """
@@ -173,7 +165,7 @@ class MaskingServer:
         return self._close(step)
 
     def _authenticate(self, data: Bytes) -> Frame:
-        frame = parse_frame(data, self._limits)
+        frame = parse_frame(data, self._collected.limits)
         if frame.header.session_id != self._parameters.session_id:
             raise ReplayedMessage(f"{frame.header.kind.name} of another session", _DROP)
         if frame.header.sender == SERVER:
@@ -195,105 +187,81 @@ class MaskingServer:
             raise error(f"{kind.name}: client {sender} was told another story than this server's", _DROP)
         return step
 
-    def _take(self, frame: Frame, whole: bytes) -> None:
-        """Decode and keep one answer; raises before anything is changed."""
-        sender = frame.header.sender
-        match frame.header.kind:
-            case Kind.ADVERTISE:
-                message = Advertise.decode(frame.body, self._limits)
-                check_order(message.share_key)
-                check_order(message.mask_key)
-                check_advertise(sender, message, self._key_owners)
-                self._advertised[sender] = message
-                self._passed_on[sender] = whole
-            case Kind.SHARES:
-                boxes = Shares.decode(frame.body, self._limits).boxes
-                if {box.peer for box in boxes} != self._advertised.keys() - {sender}:
-                    raise MalformedMessage(f"client {sender} does not share with exactly the others", _DROP)
-                for box in boxes:
-                    self._boxes.setdefault(box.peer, []).append(Box(sender, box.sealed))
-            case Kind.MASKED_INPUT:
-                self._sum += MaskedInput.decode(frame.body, self._limits).words
-            case Kind.CONSISTENCY:
-                Consistency.decode(frame.body, self._limits)
-                self._passed_on[sender] = whole
-            case _:
-                self._unmask[sender] = self._check_unmask(Unmask.decode(frame.body, self._limits), sender)
-
-    def _check_unmask(self, message: Unmask, sender: int) -> Unmask:
-        seeds = tuple(held.owner for held in message.seeds)
-        keys = {held.owner for held in message.keys}
-        if seeds != self._survivors or keys != set(self._sharers) - set(self._survivors):
-            raise MalformedMessage(f"client {sender} answers for others than it was asked about", _DROP)
-        return message
-
     def _close(self, step: ServerStep) -> list[Outgoing]:
-        """Close the open stage and open the next one."""
-        left, threshold = frozenset(self._answered), self._parameters.threshold
-        self._answered = {}
-        self._left = left
-        if len(left) < threshold:
-            self._state = ServerState.ABORTED
-            raise TooFewSurvivors(
-                f"{len(left)} clients left after the stage {step.stage.value!r}, and the threshold is {threshold}",
-                "begin a new session, with more clients or more patience",
-            )
-        outgoing = [] if step.sends is None else self._send_all(step.sends, self._bodies(step.sends, left))
-        self._advance(step, left)
-        self._state = step.then
-        return outgoing
-
-    def _bodies(self, kind: Kind, left: frozenset[int]) -> dict[int, bytes]:
-        """What each client left is to read, under the transcript that it holds."""
-        match kind:
-            case Kind.KEY_BOOK | Kind.CONSISTENCY_PROOF:
-                body = FrameList(tuple(self._passed_on[index] for index in sorted(left))).encode()
-                self._passed_on = {}
-            case Kind.SHARE_DELIVERY:
-                return {index: self._delivery(index, left) for index in sorted(left)}
-            case _:
-                body = SurvivorList(tuple(sorted(left))).encode()
-        return dict.fromkeys(sorted(left), body)
-
-    def _delivery(self, recipient: int, sharers: frozenset[int]) -> bytes:
-        boxes = sorted(self._boxes[recipient], key=lambda box: box.peer)
-        return ShareDelivery(tuple(sorted(sharers)), tuple(boxes)).encode()
-
-    def _advance(self, step: ServerStep, left: frozenset[int]) -> None:
-        """Take what the closed stage has settled into the transcript."""
-        match step.collects:
-            case Kind.ADVERTISE:
-                self._transcript = with_keys(self._transcript, self._advertised)
-            case Kind.SHARES:
-                self._sharers, self._boxes = tuple(sorted(left)), {}
-                self._transcript = with_sharers(self._transcript, left)
-                self._mask_binding = Binding(self._parameters.session_id, self._transcript)
-            case Kind.MASKED_INPUT:
-                self._survivors = tuple(sorted(left))
-                self._transcript = with_survivors(self._transcript, left)
-            case Kind.UNMASK:
-                self._take_masks_away()
-            case _:
-                pass
-
-    def _take_masks_away(self) -> None:
+        """Close the open stage and open the next one; whatever fails in here ends the session."""
+        left, self._answered = frozenset(self._answered), {}
         try:
-            masks = leftover_masks(
-                self._unmask, self._parameters.threshold, self._advertised, self._survivors, self._mask_binding
-            )
+            self._check_left(step.stage, left)
+            outgoing = self._settle(step, left)
         except ProtocolError:
             self._state = ServerState.ABORTED
             raise
-        apply_masks(self._sum, masks)
+        self._state = step.then
+        return outgoing
 
-    def _send_all(self, kind: Kind, bodies: dict[int, bytes]) -> list[Outgoing]:
+    def _check_left(self, stage: Stage, left: frozenset[int]) -> None:
+        """Refuse to go on with too few, or without a reveal that was committed to."""
+        parameters, collected = self._parameters, self._collected
+        regular = graph_kind(parameters) is GraphKind.REGULAR
+        withheld = sorted(collected.commitments.keys() - left)
+        if stage is Stage.ADVERTISE and withheld:
+            raise WithheldReveal(f"clients {withheld} have committed and not revealed", "begin a new session")
+        floor = parameters.fewest_survivors
+        if regular and stage in (Stage.CONSISTENCY, Stage.UNMASK):
+            floor = parameters.threshold  # from here on only shares are wanted, and their holders are counted below
+        if len(left) < floor:
+            raise TooFewSurvivors(
+                f"{len(left)} clients left after the stage {stage.value!r}, and {floor} are needed",
+                "begin a new session, with more clients or more patience",
+            )
+        if not regular or stage in (Stage.COMMIT, Stage.ADVERTISE):
+            return
+        for owner in left if stage is Stage.SHARE else collected.sharers:
+            near = len(collected.graph.holders(owner) & left)
+            if near < parameters.threshold and (near or owner in collected.survivors or owner in left):
+                raise TooFewSurvivors(
+                    f"{near} neighbours of client {owner} left after the stage {stage.value!r}, and "
+                    f"{parameters.threshold} are needed",
+                    "begin a new session, with more clients or more patience",
+                )
+
+    def _settle(self, step: ServerStep, left: frozenset[int]) -> list[Outgoing]:
+        """Send what the closed stage has brought, under the transcript so far, and take it into the transcript."""
+        collected, before = self._collected, self._transcript
+        ordered = tuple(sorted(left))
+        match step.stage:
+            case Stage.COMMIT:
+                bodies = dict.fromkeys(ordered, collected.commit_book())
+                self._transcript = with_commitments(before, collected.commitments)
+            case Stage.ADVERTISE:
+                collected.draw_graph(before)
+                bodies, collected.frames = collected.key_books(), {}
+                self._transcript = with_keys(before, collected.session_key.public, collected.digests())
+            case Stage.SHARE:
+                collected.sharers = ordered
+                bodies, collected.boxes = collected.deliveries(), {}
+                self._transcript = with_sharers(before, left)
+                collected.binding = Binding(self._parameters.session_id, self._transcript)
+            case Stage.MASKED_INPUT:
+                collected.survivors = ordered
+                bodies = dict.fromkeys(ordered, SurvivorList(ordered).encode())
+                self._transcript = with_survivors(before, left)
+            case Stage.CONSISTENCY:
+                bodies, collected.frames = collected.proofs(), {}
+            case _:
+                bodies = {}
+                apply_masks(collected.total, leftover_masks(collected))
+        self._left = frozenset(bodies) if bodies else left
+        return [] if step.sends is None else self._send_all(step.sends, bodies, before)
+
+    def _send_all(self, kind: Kind, bodies: dict[int, bytes], transcript: bytes) -> list[Outgoing]:
         """Seal each distinct body once."""
         sealed: dict[bytes, bytes] = {}
         for body in bodies.values():
             if body not in sealed:
-                sealed[body] = self._seal(kind, body)
+                sealed[body] = self._seal(kind, body, transcript)
         return [Outgoing(index, sealed[body]) for index, body in bodies.items()]
 
-    def _seal(self, kind: Kind, body: bytes) -> bytes:
-        header = Header(kind, SERVER, self._parameters.session_id, self._transcript)
+    def _seal(self, kind: Kind, body: bytes, transcript: bytes) -> bytes:
+        header = Header(kind, SERVER, self._parameters.session_id, transcript)
         return seal_frame(header, body, self._identity)

@@ -1,0 +1,150 @@
+"""Secure aggregation side by side: what this machine can do at best, this library, and Flower's SecAgg+.
+
+Everything is measured in one run, in CPU time of one process, and shown as ratios. The limit is the sum of what an
+authenticated protocol can not do without: k + 1 keystreams added to the vector, k key agreements, the signatures that
+are verified, one stochastic rounding, one hash of the vector, and the sharing of two secrets; at the server, one
+addition for each input, one keystream for each survivor, and one for each neighbour of each dropout.
+
+    python -m venv bench && bench/bin/pip install numpy cryptography matplotlib flwr
+    bench/bin/python benchmarks/secure_aggregation.py            # everything: about half an hour of one core
+    bench/bin/python benchmarks/secure_aggregation.py --quick    # small sizes: a minute
+
+Without `flwr` the comparison is left out, without `matplotlib` the plot, each with a word. Sizes that do not fit the
+time allowed are left out too, and the results say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import product
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "protocols")]
+
+from secure_aggregation_cost import Cost, client_limit, server_limit  # noqa: E402
+from secure_aggregation_flower import FlowerMissingError, flower_session, flower_version  # noqa: E402
+from secure_aggregation_ours import our_session  # noqa: E402
+from secure_aggregation_report import markdown, plot  # noqa: E402
+
+from securekd_protocols import GraphDemand, choose_graph, recommended_threshold  # noqa: E402
+
+CLIENTS, LENGTHS = (8, 32, 100, 1000), (10_000, 100_000, 1_000_000)
+OUR_LIMIT_S, FLOWER_LIMIT_S = 420.0, 500.0  # CPU seconds that one session may take, as estimated beforehand
+
+
+@dataclass(frozen=True)
+class Case:
+    """One session: clients, neighbours of each (n − 1 in the complete graph), threshold, length, silent clients."""
+
+    clients: int
+    degree: int
+    threshold: int
+    length: int
+    dropouts: int
+
+    @property
+    def regular(self) -> bool:
+        return self.degree < self.clients - 1
+
+
+def case_of(clients: int, length: int, dropping: bool) -> Case:
+    """Complete up to 32 clients; k-regular from 100 on, for a tenth of colluders and of dropouts."""
+    dropouts = max(1, clients // 10) if dropping else 0
+    if clients < 100:
+        return Case(clients, clients - 1, recommended_threshold(clients), length, dropouts)
+    choice = choose_graph(GraphDemand(clients, clients // 10, clients // 10))
+    return Case(clients, choice.degree, choice.threshold, length, dropouts)
+
+
+def measure(case: Case, with_flower: bool) -> dict[str, object]:
+    """All rows of one case.
+
+    Python's cyclic collector is off meanwhile: with every client in one process it would walk all of them again and
+    again, and charge it to whoever is at work.
+    """
+    gc.collect()
+    gc.disable()
+    row: dict[str, object] = {"case": asdict(case)}
+    row["limit"] = asdict(Cost(client_limit(case), server_limit(case)))
+    masks = case.clients * (case.degree + 2) + case.dropouts * case.degree
+    estimate = masks * case.length * 1.1e-9 + case.clients * case.degree * 0.6e-3
+    if estimate > OUR_LIMIT_S:
+        row["ours"] = f"left out: about {estimate:.0f} s"
+    else:
+        row["ours"] = asdict(our_session(case))
+    if not with_flower:
+        row["flower"] = "left out: flwr is not installed, or was not asked for"
+    elif (estimate := flower_estimate(case, masks)) > FLOWER_LIMIT_S:
+        row["flower"] = f"left out for Flower: about {estimate:.0f} s"
+    else:
+        row["flower"] = asdict(flower_session(case))
+    return row
+
+
+def flower_estimate(case: Case, masks: int) -> float:
+    """CPU seconds: masks, the recovery of one secret for each client (quadratic in the threshold), key agreements."""
+    return masks * case.length * 16e-9 + case.clients * case.threshold**2 * 4e-4 + case.clients * case.degree * 2e-3
+
+
+def machine() -> dict[str, str]:
+    """What the figures belong to."""
+    names = ["numpy", "cryptography", "flwr", "matplotlib"]
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    cpu = next(
+        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor(),
+    )
+    load = f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    return {"python": platform.python_version(), "system": platform.system(), "cpu": cpu, "load": load, **versions}
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="n = 8 and 32, d = 10^4 and 10^5")
+    parser.add_argument("--no-flower", action="store_true", help="leave Flower out")
+    parser.add_argument("--clients", type=int, nargs="*", help="these numbers of clients only")
+    parser.add_argument("--lengths", type=int, nargs="*", help="these lengths only")
+    parser.add_argument("--name", help="stem of the results' files; secure_aggregation, or with _quick")
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="where the results go")
+    chosen = parser.parse_args()
+    clients = chosen.clients or (CLIENTS[:2] if chosen.quick else CLIENTS)
+    lengths = chosen.lengths or (LENGTHS[:2] if chosen.quick else LENGTHS)
+    with_flower = not chosen.no_flower
+    if with_flower:
+        try:
+            print("Flower", flower_version())
+        except FlowerMissingError as missing:
+            print(missing)
+            with_flower = False
+    rows = []
+    for n, d, dropping in product(clients, lengths, (False, True)):
+        row = measure(case_of(n, d, dropping), with_flower)
+        print(json.dumps(row), flush=True)
+        rows.append(row)
+    stem = chosen.name or ("secure_aggregation_quick" if chosen.quick else "secure_aggregation")
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    results = {"machine": machine(), "rows": rows}
+    (chosen.out / f"{stem}.json").write_text(json.dumps(results, indent=1) + "\n")
+    (chosen.out / f"{stem}.md").write_text(markdown(results))
+    plot(results, chosen.out / f"{stem}.svg")
+
+
+if __name__ == "__main__":
+    main()

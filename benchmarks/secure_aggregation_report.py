@@ -1,0 +1,87 @@
+"""The results as a Markdown table and as a plot of the growth with clients and length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+_HEAD = """# Secure aggregation: this library, its physical limit, and Flower's SecAgg+
+
+Made by `benchmarks/secure_aggregation.py` in one run on {cpu}, Python {python}, numpy {numpy}, cryptography
+{cryptography}, flwr {flwr}. CPU time of one process; a client's is the median over all clients that last to the end. k
+is the number of neighbours (n − 1: the complete graph), t the threshold, D the clients that fall silent before they
+send their input. *Limit* is the sum of what an authenticated protocol can not do without, measured in the same run.
+Flower is given the same clients, neighbours, threshold and length; its bytes are counted without framing. The machine's
+load average at the end of the run was {load}: where it is above the number of cores, caches and memory were shared, and
+what is bound by them (this library's server above all) shows slower than on a quiet machine.
+
+| n | k | t | d | D | client, ms | ÷ limit | Fl. ÷ ours | server, s | ÷ limit | Fl. ÷ ours | bytes a value | Flower's |
+| --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
+"""
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """One line for each case."""
+    lines = [_line(row) for row in results["rows"]]
+    left_out = [row for row in results["rows"] if isinstance(row["ours"], str) or isinstance(row["flower"], str)]
+    tail = ["\nA dash is a size that was left out:"] if left_out else []
+    for row in left_out:
+        why = row["flower"] if isinstance(row["flower"], str) else row["ours"]
+        tail.append(f"n = {row['case']['clients']}, d = {row['case']['length']}, D = {row['case']['dropouts']}: {why}.")
+    longest = max(row["case"]["length"] for row in results["rows"])
+    peaks = [
+        row["ours"]["peak_vectors"]
+        for row in results["rows"]
+        if isinstance(row["ours"], dict) and row["case"]["length"] == longest
+    ]
+    tail.append(
+        f"\nMost memory of a client at d = {longest}, rounding included and the caller's floats not: "
+        f"{max(peaks, default=0):.1f} vectors of 4 bytes a value (measured up to 32 clients)."
+    )
+    return _HEAD.format(**results["machine"]) + "\n".join(lines) + "\n" + "\n".join(tail) + "\n"
+
+
+def _line(row: dict[str, Any]) -> str:
+    case, limit, ours, flower = row["case"], row["limit"], row["ours"], row["flower"]
+    cells = [str(case[name]) for name in ("clients", "degree", "threshold", "length", "dropouts")]
+    both = isinstance(ours, dict) and isinstance(flower, dict)
+    for side, scale in (("client_s", 1e3), ("server_s", 1.0)):
+        if isinstance(ours, dict):
+            cells += [f"{ours[side] * scale:.3g}", f"{ours[side] / limit[side]:.2f}"]
+        else:
+            cells += ["–", "–"]
+        cells.append(f"{flower[side] / ours[side]:.1f}" if both else "–")
+    cells.append(f"{ours['up'] / case['length']:.3f}" if isinstance(ours, dict) else "–")
+    cells.append(f"{flower['up'] / case['length']:.3f}" if isinstance(flower, dict) else "–")
+    return "| " + " | ".join(cells) + " |"
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """Client and server CPU against the length, one line for each number of clients; nothing without matplotlib."""
+    try:
+        import matplotlib
+
+        matplotlib.use("svg")
+        matplotlib.rcParams["svg.hashsalt"] = "securekd"
+        from matplotlib import pyplot
+    except ImportError:
+        print("no plot: pip install matplotlib")
+        return
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharex=True)
+    rows = [row for row in results["rows"] if not row["case"]["dropouts"]]
+    sizes = sorted({row["case"]["clients"] for row in rows})
+    for axis, side, title in zip(axes, ("client_s", "server_s"), ("a client", "the server"), strict=True):
+        for color, n in zip(("#1b6ca8", "#c8553d", "#2e7d4f", "#7a5195"), sizes, strict=False):
+            for who, style in (("ours", "-o"), ("limit", ":"), ("flower", "--s")):
+                points = [
+                    (row["case"]["length"], row[who][side])
+                    for row in rows
+                    if row["case"]["clients"] == n and isinstance(row[who], dict)
+                ]
+                if points:
+                    axis.plot(*zip(*points, strict=True), style, color=color, markersize=4, label=f"n = {n}, {who}")
+        axis.set(xscale="log", yscale="log", xlabel="values in the vector", ylabel=f"CPU seconds of {title}")
+        axis.grid(alpha=0.3)
+    axes[1].legend(fontsize=6, ncols=2)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
