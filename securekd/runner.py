@@ -68,6 +68,9 @@ OnProgress = Callable[[Progress], None]
 def run(experiment: Experiment, out: Path, on_progress: OnProgress = lambda progress: None) -> Result:
     """Carry out an experiment in a new folder.
 
+    Clients train in several processes unless `runtime.workers` is 1; a script that calls this needs the usual
+    `if __name__ == "__main__":` guard.
+
     Args:
         experiment: what to do.
         out: the run's folder, which must not exist.
