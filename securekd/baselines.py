@@ -34,8 +34,8 @@ class Baselines:
 
 def baselines(plan: Plan, store: PhaseStore, perform: Perform) -> Baselines:
     """Train and test every yardstick; each client alone gets the whole privacy budget at once."""
-    tasks = {f"baseline.{c.key}": _alone(plan, c) for c in plan.clients}
-    tasks["baseline.centralized"] = _central(plan, private=True)
+    tasks = {"baseline.centralized": _central(plan, private=True)}  # the longest first, or the others wait for it alone
+    tasks |= {f"baseline.{c.key}": _alone(plan, c) for c in plan.clients}
     if plan.dp is not None:
         tasks["baseline.centralized-nonprivate"] = _central(plan, private=False)
     todo = [name for name in tasks if not store.has(name)]
