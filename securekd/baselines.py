@@ -6,9 +6,10 @@ import numpy as np
 
 from securekd.checkpoint import PhaseStore, Saved
 from securekd.evaluation import labels_of, mean_utility, utility
+from securekd.parallel import Perform
 from securekd.plan import Plan, PlannedClient, central_model
 from securekd.record import LocalUtility, Utility
-from securekd.strategy import Perform, private_task, public_lessons
+from securekd.strategy import private_task, public_lessons
 from securekd.training.dp_sgd import predict
 from securekd.training.tasks import TrainTask, network_of
 

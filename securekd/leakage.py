@@ -18,10 +18,11 @@ from securekd.data import Examples, holdings
 from securekd.errors import RunError
 from securekd.evaluation import labels_of, log_probabilities
 from securekd.experiment import Model
+from securekd.parallel import Perform
 from securekd.plan import Plan
 from securekd.plugins import named
 from securekd.record import POINTS, Leakage, Point, Rate
-from securekd.strategy import Perform, RoundOutcome, mean_of, scores_to_consensus, student_task
+from securekd.strategy import RoundOutcome, mean_of, scores_to_consensus, student_task
 from securekd.training.tasks import TrainTask, network_of
 from securekd_attacks import (
     Attack,

@@ -5,7 +5,7 @@ set, the server distils their mean into the student, and clients learn it before
 kind is plugged in as `strategy = "module:attribute"`: an object with `play`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -16,14 +16,13 @@ from securekd.aggregation import Aggregate
 from securekd.checkpoint import Arrays, PhaseStore, Saved
 from securekd.experiment import Experiment
 from securekd.knowledge import consensus_log_probabilities, mean_scores, soft_labels
+from securekd.parallel import Perform
 from securekd.plan import Plan, PlannedClient
 from securekd.plugins import named
 from securekd.privacy.ledger import Ledger
 from securekd.privacy.release import noised_integers
 from securekd.training.dp_sgd import predict
 from securekd.training.tasks import Lesson, TrainTask, network_of
-
-Perform = Callable[[Sequence[TrainTask]], Iterator[Saved]]
 
 
 @dataclass(frozen=True, eq=False)
