@@ -12,6 +12,7 @@ import numpy as np
 from securekd.errors import RunError
 from securekd.plugins import named
 from securekd_protocols import Policy, simulate
+from securekd_protocols.simulation import LARGEST_COMPLETE
 
 BytesByClient = Mapping[str, int]
 
@@ -21,12 +22,13 @@ class Terms:
     """What is agreed on before a round's releases are added up.
 
     Attributes:
-        magnitude: largest absolute value of a released integer.
+        magnitude: largest absolute value of a released integer, noise included.
         threshold: fewest survivors whose sum is opened.
         colluders: clients that may collude with the server.
         context: what every client must agree on, bound into the session: for soft labels the transfer set's digest.
         round_number: number of the round, from 1.
         dropouts: clients that fall silent before they send their input.
+        noise_variance: variance of each client's noise in squared steps, rounded down; bound into the session.
     """
 
     magnitude: int
@@ -35,6 +37,7 @@ class Terms:
     context: bytes
     round_number: int
     dropouts: frozenset[str] = frozenset()
+    noise_variance: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,10 @@ class PlainAggregator:
 
 
 class MaskingAggregator:
-    """Pairwise masking (Bonawitz et al. 2017): the server learns the sum of at least `threshold` survivors."""
+    """Pairwise masking (Bonawitz et al. 2017): the server learns the sum of at least `threshold` survivors.
+
+    Beyond 100 clients each shares masks with some neighbours only (Bell et al. 2020).
+    """
 
     sums_only = True
 
@@ -101,7 +107,7 @@ class MaskingAggregator:
         names = list(releases)  # an institution's name may be anything; the session knows numbers
         result = simulate(
             dict(enumerate(releases.values())),
-            Policy(magnitude=terms.magnitude, colluders=terms.colluders, threshold=terms.threshold),
+            masking_policy(len(releases), terms),
             context=terms.context,
             round_number=terms.round_number,
             dropouts={i: "masked_input" for i, name in enumerate(names) if name in terms.dropouts},
@@ -113,6 +119,20 @@ class MaskingAggregator:
             _by_name(result.bytes_up, names),
             _by_name(result.bytes_down, names),
         )
+
+
+def masking_policy(clients: int, terms: Terms) -> Policy:
+    """The session that opens sums of at least `terms.threshold` clients, and no others."""
+    silent = clients - terms.threshold
+    regular = clients > LARGEST_COMPLETE and silent > 0
+    return Policy(
+        magnitude=terms.magnitude,
+        colluders=terms.colluders,
+        threshold=None if regular else terms.threshold,
+        graph="regular" if regular else "complete",
+        dropouts=silent if regular else None,
+        noise_variance=terms.noise_variance,
+    )
 
 
 def _by_name(counts: Mapping[str, Mapping[int | str, int]], names: list[str]) -> dict[str, dict[str, int]]:

@@ -204,6 +204,9 @@ class Privacy(Settings):
         description="ε for a whole client in the server's view: sets the release noise; unset: release.noise does",
     )
     client_delta: float = Field(1e-5, gt=0, lt=1, description="δ of the client-level guarantee; below 1/(clients)")
+    client_neighbours: Literal["zero_out", "replace_one"] = Field(
+        "zero_out", description="neighbouring relation of the client-level ε: a client sends zeros, or anything else"
+    )
     neighbours: Literal["add_remove", "replace_one"] = Field(
         "add_remove", description="neighbouring relation of the example-level ε"
     )
@@ -215,16 +218,44 @@ class Privacy(Settings):
 class Release(Settings):
     """What a client lets go of: its scores on the transfer set, clipped and noised."""
 
-    scores: Literal["probabilities", "logits"] = Field("logits", description="soft labels or centred logits")
+    scores: Literal["probabilities", "logits", "votes", "top_k"] = Field(
+        "logits", description="soft labels, centred logits, one-hot votes, or the top_k largest soft labels"
+    )
+    top_k: int = Field(3, ge=1, description="soft labels kept in a row; the others become 0 (scores = 'top_k')")
     temperature: float = Field(1.0, gt=0, description="divides the logits before anything else")
-    clip: float = Field(2.0, gt=0, description="L2 norm to which each row is clipped")
-    mechanism: Literal["gaussian"] = Field("gaussian", description="law of the noise on the whole matrix")
+    clip: float = Field(2.0, gt=0, description="norm to which a row is clipped (clip_unit = 'matrix': on average)")
+    clip_norm: Literal["l2", "l1", "linf"] = Field("l2", description="the norm that is clipped")
+    clip_unit: Literal["row", "matrix"] = Field("row", description="what is clipped: each row, or the whole matrix")
+    nonfinite: Literal["zero", "refuse"] = Field(
+        "zero", description="rows with a NaN or infinite logit: sent as zeros and counted, or an error"
+    )
+    mechanism: Literal["skellam", "discrete_gaussian", "gaussian"] = Field(
+        "skellam", description="law of the noise: in the integers, or a Gaussian in floating point for comparison"
+    )
     noise: float = Field(0.1, ge=0, description="standard deviation of each client's noise, in units of the scores")
-    step: float = Field(
-        2.0**-12, gt=0, description="encoding step: releases are rounded, without bias, to its multiples"
+    step: float | None = Field(
+        None, gt=0, description="encoding step, to whose multiples scores are rounded (not votes); unset: a fine one"
+    )
+    rows: int | None = Field(
+        None, ge=1, description="transfer rows answered in a round, drawn anew in each; unset: all of them"
     )
     weight_cap: int = Field(
         1000, ge=1, description="examples at which a client's weight is capped (student.consensus = 'weighted')"
+    )
+
+
+class Pate(Settings):
+    """GNMax and confident GNMax (Papernot et al. 2018), over secure sums (strategy = 'pate')."""
+
+    answers: int | None = Field(None, ge=1, description="most transfer rows that are answered; unset: all of them")
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="confident GNMax: share of the votes that a noisy winner needs; unset: GNMax",
+    )
+    threshold_budget: float = Field(
+        0.3, gt=0, lt=1, description="share of the privacy loss (of 1/σ²) that checking the threshold gets"
     )
 
 
@@ -289,7 +320,7 @@ class Runtime(Settings):
 class Experiment(Settings):
     """One federated run, complete: what `securekd run` does is a function of this and of the noise."""
 
-    strategy: str = Field("distil", description="who teaches whom: distil, or " + PLUGIN)
+    strategy: str = Field("distil", description="who teaches whom: distil, pate (noisy votes), or " + PLUGIN)
     aggregation: str = Field(
         "masking", description="masking (the server sees only the sum), plain (it sees all), or " + PLUGIN
     )
@@ -307,6 +338,7 @@ class Experiment(Settings):
     training: Training = Field(default_factory=Training, description="how a client trains")
     privacy: Privacy = Field(default_factory=Privacy, description="what is promised")
     release: Release = Field(default_factory=Release, description="what a client lets go of")
+    pate: Pate = Field(default_factory=Pate, description="noisy votes, answered one by one")
     cohort: Cohort = Field(default_factory=Cohort, description="who may fall silent or collude")
     student: Student = Field(default_factory=Student, description="the global model")
     centralized: Centralized = Field(default_factory=Centralized, description="the yardstick: all data in one place")

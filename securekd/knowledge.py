@@ -1,32 +1,65 @@
-"""What a client lets go of, before any noise: bounded scores on the transfer set.
+"""What a client lets go of, before any noise: bounded scores on transfer rows.
 
-A `SoftLabels` knows its shape and its bound, and becomes a vector and back. Row by row: logits over temperature →
-probabilities or logits → centred → clipped to an L2 norm. Weighted means append one more entry, the weight itself, so
-that neither the weighted sum nor the sum of weights is seen for one client.
+Row by row: logits over temperature → soft labels, logits, the k largest soft labels, or a one-hot vote → centred →
+clipped. Weighted means append one more entry, the weight itself, so that neither the weighted sum nor the sum of
+weights is seen for one client.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-Scores = Literal["probabilities", "logits"]
+from securekd.errors import RunError
+from securekd.privacy.mechanisms import Bounds
+
+Scores = Literal["probabilities", "logits", "votes", "top_k"]
+Norm = Literal["l2", "l1", "linf"]
+ClipUnit = Literal["row", "matrix"]
+
+# Clipping stops this far below the bound, so that a float64 norm does not end above it by rounding.
+_HAIR = 1 - 1e-12
+
+
+@dataclass(frozen=True)
+class Clip:
+    """To what scores are clipped.
+
+    Attributes:
+        bound: norm of a row at most; for a whole matrix, of a row on average (root mean square for l2, mean for l1).
+        norm: which norm.
+        unit: each row, or the matrix as a whole.
+    """
+
+    bound: float
+    norm: Norm = "l2"
+    unit: ClipUnit = "row"
+
+    def of_matrix(self, rows: int) -> float:
+        """What the norm of a whole matrix may be at most, where that is the unit."""
+        return {"l2": math.sqrt(rows), "l1": float(rows), "linf": 1.0}[self.norm] * self.bound
 
 
 @dataclass(frozen=True)
 class SoftLabelShape:
-    """Shape and bounds of every client's soft labels in a run: public, and the same for all.
+    """Shape and bounds of every client's scores in a round: public, and the same for all.
+
+    Votes are counted in units of 1/C, in which a centred one-hot row (C − 1 for its class, −1 elsewhere) is whole; they
+    have the bounds that they have, and no clip.
 
     Attributes:
-        rows: transfer-set rows m.
+        rows: transfer rows m.
         classes: C.
-        clip: L2 norm of a row at most.
+        scores: what a row is.
+        clip: what bounds it.
         weight_cap: examples at which a weight is capped to 1; None for equal weights.
     """
 
     rows: int
     classes: int
-    clip: float
+    scores: Scores
+    clip: Clip
     weight_cap: int | None = None
 
     @property
@@ -35,9 +68,26 @@ class SoftLabelShape:
         return self.rows * self.classes + (self.weight_cap is not None)
 
     @property
-    def sensitivity(self) -> float:
-        """L2 norm of one client's whole vector at most, which is its distance from a client that contributes zeros."""
-        return self.clip * float(np.sqrt(self.rows + (self.weight_cap is not None)))
+    def bounds(self) -> Bounds:
+        """What bounds one client's vector; its length counts from a client that sends zeros."""
+        m, classes = self.rows, self.classes
+        if self.scores == "votes":
+            square = m * classes * (classes - 1)
+            return Bounds(math.sqrt(square), 2.0 * m * (classes - 1), classes - 1.0, self.length, whole=True)
+        c = self.clip.bound
+        if self.clip.unit == "matrix" and self.clip.norm != "linf":
+            whole = self.clip.of_matrix(m)
+            l2, l1, entry = whole, whole * (math.sqrt(m * classes) if self.clip.norm == "l2" else 1.0), whole
+        else:
+            l2, l1 = {
+                "l2": (c * math.sqrt(m), c * m * math.sqrt(classes)),
+                "l1": (c * math.sqrt(m), c * m),
+                "linf": (c * math.sqrt(m * classes), c * m * classes),
+            }[self.clip.norm]
+            entry = c
+        if self.weight_cap is not None:
+            l2, l1 = math.hypot(l2, c), l1 + c
+        return Bounds(l2, l1, max(entry, c), self.length)
 
 
 @dataclass(frozen=True)
@@ -45,7 +95,7 @@ class SoftLabels:
     """One client's bounded scores.
 
     Attributes:
-        vector: float64 (length,), of L2 norm at most `shape.sensitivity`.
+        vector: float64 (length,), within `shape.bounds`.
         clipped_rows: rows that the clip made shorter.
         zeroed_rows: rows with a NaN or infinite logit, which became zeros.
     """
@@ -56,39 +106,80 @@ class SoftLabels:
 
 
 def soft_labels(
-    logits: np.ndarray, shape: SoftLabelShape, *, scores: Scores, temperature: float, examples: int
+    logits: np.ndarray,
+    shape: SoftLabelShape,
+    *,
+    temperature: float,
+    examples: int,
+    top_k: int = 1,
+    nonfinite: Literal["zero", "refuse"] = "zero",
 ) -> SoftLabels:
-    """Bound a model's logits on the transfer set.
+    """Bound a model's logits on transfer rows.
 
     Args:
         logits: (m, C).
-        shape: rows, classes and bounds.
-        scores: what to make of the logits.
+        shape: rows, classes, scores and bounds.
         temperature: divides them first.
         examples: the client's number of private examples, which sets its weight where weights are used.
+        top_k: soft labels kept in a row, where scores are 'top_k'.
+        nonfinite: what becomes of a row with a logit that is not finite.
+
+    Raises:
+        RunError: for such a row, where it is to be refused.
     """
     finite = np.isfinite(logits).all(axis=1)
+    zeroed = int((~finite).sum())
+    if zeroed and nonfinite == "refuse":
+        raise RunError(
+            f"{zeroed} of {len(logits)} transfer rows have a NaN or infinite logit (release.nonfinite = 'refuse'); "
+            "lower the learning rate, or send them as zeros with release.nonfinite = 'zero'"
+        )
     # Beyond ±1e100 a logit says no more, and its square would overflow.
     z = np.clip(np.where(finite[:, None], logits, 0.0), -1e100, 1e100) / temperature
-    if scores == "probabilities":
-        z = np.exp(log_softmax(z))
+    if shape.scores == "votes":
+        votes = np.full(z.shape, -1.0)
+        votes[np.arange(len(z)), z.argmax(axis=1)] = shape.classes - 1.0
+        votes[~finite] = 0.0
+        return SoftLabels(votes.reshape(-1), 0, zeroed)
+    z = _scored(z, shape.scores, top_k)
     z = z - z.mean(axis=1, keepdims=True)
     z[~finite] = 0.0
-    norms = np.linalg.norm(z, axis=1)
-    # The factor 1 - 1e-12 keeps the float64 norm from ending above the bound by rounding.
-    rows = z * np.minimum(1.0, shape.clip * (1 - 1e-12) / np.maximum(norms, 1e-300))[:, None]
+    rows, clipped = _clipped(z, shape.clip)
     vector = rows.reshape(-1)
     if shape.weight_cap is not None:
         weight = min(examples, shape.weight_cap) / shape.weight_cap
-        vector = np.append(weight * vector, weight * shape.clip * (1 - 1e-12))
-    return SoftLabels(vector=vector, clipped_rows=int((norms > shape.clip).sum()), zeroed_rows=int((~finite).sum()))
+        vector = np.append(weight * vector, weight * shape.clip.bound * _HAIR)
+    return SoftLabels(vector, clipped, zeroed)
+
+
+def _scored(z: np.ndarray, scores: Scores, top_k: int) -> np.ndarray:
+    if scores == "logits":
+        return z
+    probabilities: np.ndarray = np.exp(log_softmax(z))
+    if scores == "top_k" and top_k < z.shape[1]:
+        least = np.argsort(probabilities, axis=1, kind="stable")[:, :-top_k]
+        np.put_along_axis(probabilities, least, 0.0, axis=1)
+    return probabilities
+
+
+def _clipped(z: np.ndarray, clip: Clip) -> tuple[np.ndarray, int]:
+    """Shorten what is longer than the clip; also the number of rows that were."""
+    order = {"l2": 2, "l1": 1, "linf": np.inf}[clip.norm]
+    if clip.unit == "row":
+        norms = np.linalg.norm(z, ord=order, axis=1)
+        return z * np.minimum(1.0, clip.bound * _HAIR / np.maximum(norms, 1e-300))[:, None], int(
+            (norms > clip.bound).sum()
+        )
+    norm, bound = float(np.linalg.norm(z.reshape(-1), ord=order)), clip.of_matrix(len(z))
+    return z * min(1.0, bound * _HAIR / max(norm, 1e-300)), len(z) if norm > bound else 0
 
 
 def mean_scores(total: np.ndarray, shape: SoftLabelShape, survivors: int) -> np.ndarray:
-    """The mean of the survivors' scores (m, C), from the (noisy) sum of their vectors."""
+    """The mean of the survivors' scores (m, C), from the (noisy) sum of their vectors; votes as centred shares."""
     if shape.weight_cap is None:
-        return total.reshape(shape.rows, shape.classes) / survivors
-    weight = max(total[-1] / shape.clip, 1.0 / shape.weight_cap)  # the noise may have pushed it to zero or below
+        unit = shape.classes if shape.scores == "votes" else 1
+        return total.reshape(shape.rows, shape.classes) / (unit * survivors)
+    weight = max(total[-1] / shape.clip.bound, 1.0 / shape.weight_cap)  # the noise may have pushed it below zero
     mean: np.ndarray = total[:-1].reshape(shape.rows, shape.classes) / weight
     return mean
 

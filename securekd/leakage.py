@@ -22,7 +22,7 @@ from securekd.parallel import Perform
 from securekd.plan import Plan
 from securekd.plugins import named
 from securekd.record import POINTS, Leakage, Point, Rate
-from securekd.strategy import RoundOutcome, mean_of, scores_to_consensus, student_task
+from securekd.strategy import RoundOutcome, scores_to_consensus, student_task
 from securekd.training.tasks import TrainTask, network_of
 from securekd_attacks import (
     Attack,
@@ -116,12 +116,16 @@ def nonmember_shares(plan: Plan) -> list[Examples]:
 
 def _surrogates(plan: Plan, last: RoundOutcome) -> list[TrainTask]:
     """What an adversary distils from each release, and from the sum of the last round."""
-    tasks = []
-    for client in plan.clients:
-        mean = mean_of(plan, last.releases[client.name], 1)
-        tasks.append(student_task(plan, scores_to_consensus(plan.experiment, mean), "surrogate", client.name))
-    consensus = scores_to_consensus(plan.experiment, mean_of(plan, last.aggregate.total, len(last.aggregate.survivors)))
-    return [*tasks, student_task(plan, consensus, "surrogate", "aggregate")]
+
+    def surrogate(total: np.ndarray, survivors: int, name: str) -> TrainTask:
+        consensus = scores_to_consensus(plan.experiment, plan.question.mean(total, survivors))
+        return student_task(plan, last.rows, consensus, "surrogate", name)
+
+    aggregate = last.aggregate
+    return [
+        *(surrogate(last.releases[c.name], 1, c.name) for c in plan.clients),
+        surrogate(aggregate.total, len(aggregate.survivors), "aggregate"),
+    ]
 
 
 def _signals(plan: Plan, targets: Sequence[Target], side: str) -> Signals:

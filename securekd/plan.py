@@ -12,17 +12,20 @@ import numpy as np
 
 from securekd.aggregation import Aggregate, Aggregator, Terms, aggregator_named
 from securekd.data import Examples, FederatedData, load_federated
+from securekd.data.examples import transfer_digest
 from securekd.errors import BudgetError, DataError, SettingError
 from securekd.experiment import ClientModel, Experiment, Model
-from securekd.knowledge import SoftLabelShape
+from securekd.knowledge import Clip, SoftLabelShape, mean_scores
 from securekd.models.shape import InputShape
 from securekd.privacy.accountant import Guarantee, calibrate_dp_sgd, guarantees
 from securekd.privacy.events import DpSgdEvent, Entry, Unit, UnprotectedEvent
 from securekd.privacy.ledger import SCHEMA, LedgerFile
-from securekd.privacy.release import NoisePlan, calibrated_sigma, encoding, unknown_shares
+from securekd.privacy.mechanisms import Mechanism, mechanism_named, refuse_unreachable
+from securekd.privacy.release import Exposure, ReleasePhase, ReleasePlan, calibrated, unknown_shares
 from securekd.randomness import Randomness
 from securekd.training.dp_sgd import DpSgdPlan
-from securekd_protocols import FixedPoint, ProtocolError, recommended_threshold
+from securekd_protocols import ProtocolError, recommended_threshold
+from securekd_protocols.simulation import LARGEST_COMPLETE
 
 # Fewer test rows than this leave the audit's two halves empty.
 FEWEST_TESTED = 8
@@ -50,6 +53,28 @@ class PlannedClient:
 
 
 @dataclass(frozen=True, eq=False)
+class Question:
+    """What clients are asked at a time: scores on so many transfer rows, noised.
+
+    Attributes:
+        labels: shape and bounds of each client's answer.
+        release: what is added to it, and what the ledger is told.
+    """
+
+    labels: SoftLabelShape
+    release: ReleasePlan
+
+    def mean(self, total: np.ndarray, survivors: int) -> np.ndarray:
+        """Mean scores (m, C) from a sum of integers."""
+        return mean_scores(total * self.release.mechanism.step, self.labels, survivors)
+
+    def mean_variance(self, survivors: int) -> float:
+        """Variance of the noise in an entry of the mean scores, where clients weigh the same."""
+        unit = self.labels.classes if self.labels.scores == "votes" else 1
+        return self.release.mechanism.sigma**2 / (survivors * unit**2)
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A run, settled.
 
@@ -59,9 +84,8 @@ class Plan:
         shape: of inputs and classes.
         clients: in order.
         dp: DP-SGD of one round; None without.
-        labels: shape and bounds of each release.
-        noise: what is added to it, and who knows how much of it.
-        grid: its encoding.
+        question: what clients answer in a round.
+        check: the votes that are counted before it (confident GNMax); None otherwise.
         threshold: fewest survivors whose sum is opened.
         aggregator: how releases are added up.
         strategy: who teaches whom.
@@ -73,9 +97,8 @@ class Plan:
     shape: InputShape
     clients: tuple[PlannedClient, ...]
     dp: DpSgdPlan | None
-    labels: SoftLabelShape
-    noise: NoisePlan
-    grid: FixedPoint
+    question: Question
+    check: Question | None
     threshold: int
     aggregator: Aggregator
     strategy: "Strategy"
@@ -112,40 +135,67 @@ class Plan:
             event=event,
         )
 
+    def rows(self, round_number: int) -> np.ndarray:
+        """The transfer rows that a round's question is about, ascending; a public draw where not all are."""
+        m = len(self.data.transfer)
+        chosen = self.randomness.public("rows", round_number).permutation(m)[: self.question.labels.rows]
+        return np.sort(chosen)
+
+    def digest(self, rows: np.ndarray) -> bytes:
+        """SHA-256 of transfer rows and class map: what all clients of a session must have been asked."""
+        return transfer_digest(self.data.transfer.take(rows), self.data.classes)
+
     def dropouts(self, round_number: int) -> frozenset[str]:
         """Who falls silent in this round."""
         order = self.randomness.public("dropouts", round_number).permutation(len(self.clients))
         return frozenset(self.clients[i].name for i in order[: self.experiment.cohort.dropouts])
 
-    def terms(self, round_number: int) -> Terms:
-        """What the clients of a round agree on."""
+    def terms(self, round_number: int, question: Question, rows: np.ndarray) -> Terms:
+        """What the clients of a session agree on."""
         return Terms(
-            magnitude=self.grid.magnitude,
+            magnitude=question.release.mechanism.magnitude,
+            noise_variance=int((question.release.mechanism.sigma / question.release.mechanism.step) ** 2),
             threshold=self.threshold,
             colluders=self.experiment.cohort.colluders,
-            context=self.data.transfer_digest,
+            context=self.digest(rows),
             round_number=round_number,
             dropouts=self.dropouts(round_number),
         )
 
+    def release_entries(
+        self, client: str, round_number: int, phase: ReleasePhase, question: Question, rows: np.ndarray
+    ) -> list[Entry]:
+        """The ledger's entries for one client's answer."""
+        return question.release.entries(client, round_number, self.digest(rows).hex(), phase)
+
     def ledger(self) -> LedgerFile:
-        """The ledger as it will be at the end."""
-        entries = [
-            entry
-            for r in range(1, self.experiment.rounds + 1)
-            for c in self.clients
-            for entry in (self.training_entry(c.name, r), *self.noise.entries(c.name, r))
-        ]
+        """The ledger as it will be at the end; which rows confident GNMax will answer is not known yet."""
+        entries: list[Entry] = []
+        for r in range(1, self.experiment.rounds + 1):
+            rows = self.rows(r)
+            for c in self.clients:
+                entries.append(self.training_entry(c.name, r))
+                if self.check is not None:
+                    every = np.arange(len(self.data.transfer))
+                    entries += self.release_entries(c.name, r, "threshold", self.check, every)
+                entries += self.release_entries(c.name, r, "release", self.question, rows)
         return LedgerFile(schema=SCHEMA, noise=self.experiment.privacy.noise, delta=self.delta, entries=tuple(entries))
 
     def guarantees(self) -> tuple[Guarantee, ...]:
         """What the run will be able to promise."""
         return guarantees(self.ledger())
 
-    def rehearse(self) -> Aggregate:
-        """One aggregation of zeros in place of releases: its bytes are those of a round."""
-        zeros = np.zeros(self.labels.length, np.int64)
-        return self.aggregator.aggregate({c.name: zeros for c in self.clients}, self.terms(1))
+    def rehearse(self) -> list[Aggregate]:
+        """A round's aggregations, of zeros in place of releases: their bytes are those of a round."""
+        questions = [(self.question, self.rows(1))]
+        if self.check is not None:
+            questions.append((self.check, np.arange(len(self.data.transfer))))
+        return [
+            self.aggregator.aggregate(
+                {c.name: np.zeros(q.labels.length, np.int64) for c in self.clients}, self.terms(1, q, rows)
+            )
+            for q, rows in questions
+        ]
 
 
 def make_plan(experiment: Experiment) -> Plan:
@@ -174,24 +224,24 @@ def make_plan(experiment: Experiment) -> Plan:
     _check_models(experiment, clients, shape)
     summing = aggregator_named(experiment.aggregation)
     threshold = _threshold(experiment, len(clients), summing)
-    weighted = experiment.student.consensus == "weighted"
-    labels = SoftLabelShape(
-        rows=len(data.transfer),
-        classes=shape.classes,
-        clip=experiment.release.clip,
-        weight_cap=experiment.release.weight_cap if weighted else None,
+    exposure = Exposure(
+        neighbours=experiment.privacy.client_neighbours,
+        unknown_shares=unknown_shares(
+            sums_only=summing.sums_only, threshold=threshold, colluders=experiment.cohort.colluders
+        ),
     )
-    noise = _noise(experiment, labels, threshold, summing)
-    grid = encoding(clip=experiment.release.clip, sigma=noise.sigma, step=experiment.release.step, clients=len(clients))
+    question, check = _questions(experiment, len(data.transfer), shape.classes, exposure)
+    for asked in (question, check):
+        if asked is not None:
+            refuse_unreachable(asked.release.mechanism, len(clients))
     return Plan(
         experiment=experiment,
         data=data,
         shape=shape,
         clients=clients,
         dp=_dp_plan(experiment),
-        labels=labels,
-        noise=noise,
-        grid=grid,
+        question=question,
+        check=check,
         threshold=threshold,
         aggregator=summing,
         strategy=strategy,
@@ -247,7 +297,8 @@ def _threshold(experiment: Experiment, clients: int, summing: Aggregator) -> int
         lowest = recommended_threshold(clients, cohort.colluders) if summing.sums_only else 2
     except ProtocolError as error:
         raise SettingError(f"{clients} clients, of whom {cohort.colluders} may collude: {error}") from error
-    threshold = lowest if cohort.threshold is None else cohort.threshold
+    usual = clients - math.ceil(clients / 10) if clients > LARGEST_COMPLETE else lowest
+    threshold = max(lowest, usual) if cohort.threshold is None else cohort.threshold
     if threshold < lowest:
         raise SettingError(
             f"cohort.threshold = {threshold} is unsafe for {clients} clients of whom {cohort.colluders} may collude: "
@@ -261,18 +312,60 @@ def _threshold(experiment: Experiment, clients: int, summing: Aggregator) -> int
     return threshold
 
 
-def _noise(experiment: Experiment, labels: SoftLabelShape, threshold: int, summing: Aggregator) -> NoisePlan:
-    shares = unknown_shares(sums_only=summing.sums_only, threshold=threshold, colluders=experiment.cohort.colluders)
-    sigma = experiment.release.noise
-    if experiment.privacy.client_epsilon is not None:
-        sigma = calibrated_sigma(
-            epsilon=experiment.privacy.client_epsilon,
-            delta=experiment.privacy.client_delta,
-            sensitivity=labels.sensitivity,
-            rounds=experiment.rounds,
-            shares=shares["server"],
+def _questions(
+    experiment: Experiment, transfer: int, classes: int, exposure: Exposure
+) -> tuple[Question, Question | None]:
+    """What clients answer in a round, and the votes that confident GNMax counts before."""
+    release, pate, privacy = experiment.release, experiment.pate, experiment.privacy
+    voting = experiment.strategy == "pate"
+    if voting and (release.scores != "votes" or experiment.student.consensus == "weighted"):
+        raise SettingError("strategy = 'pate' counts equal votes; set release.scores = 'votes' and another consensus")
+    limit, name = (pate.answers, "pate.answers") if voting else (release.rows, "release.rows")
+    rows = limit or transfer
+    if rows > transfer:
+        raise SettingError(f"{name} = {rows} is more than the {transfer} rows of the transfer set; lower it")
+    confident = voting and pate.threshold is not None
+    shares = (1 - pate.threshold_budget, pate.threshold_budget) if confident else (1.0,)
+    shapes = [_labels(experiment, count, classes) for count in (rows, transfer)][: len(shares)]
+    unit = classes if release.scores == "votes" else 1
+
+    def mechanisms(multiplier: float) -> list[Mechanism]:
+        return [
+            mechanism_named(
+                release.mechanism, s.bounds, sigma=multiplier * s.bounds.l2 / math.sqrt(share), step=release.step
+            )
+            for s, share in zip(shapes, shares, strict=True)
+        ]
+
+    if privacy.client_epsilon is None:
+        noisy = [
+            mechanism_named(release.mechanism, s.bounds, sigma=release.noise * unit, step=release.step) for s in shapes
+        ]
+    else:
+        noisy = mechanisms(
+            calibrated(
+                mechanisms,
+                exposure,
+                lowest=1e-3,
+                epsilon=privacy.client_epsilon,
+                delta=privacy.client_delta,
+                rounds=experiment.rounds,
+            )
         )
-    return NoisePlan(labels.sensitivity, sigma, shares)
+    asked = [Question(s, ReleasePlan(m, exposure)) for s, m in zip(shapes, noisy, strict=True)]
+    return asked[0], asked[1] if confident else None
+
+
+def _labels(experiment: Experiment, rows: int, classes: int) -> SoftLabelShape:
+    release = experiment.release
+    weighted = experiment.student.consensus == "weighted" and release.scores != "votes"
+    return SoftLabelShape(
+        rows=rows,
+        classes=classes,
+        scores=release.scores,
+        clip=Clip(release.clip, release.clip_norm, release.clip_unit),
+        weight_cap=release.weight_cap if weighted else None,
+    )
 
 
 def _dp_plan(experiment: Experiment) -> DpSgdPlan | None:

@@ -44,7 +44,7 @@ def preview(plan: Plan) -> Preview:
     """The figures of a plan; bytes are those of an aggregation of zeros, so they are the run's own."""
     rehearsed, rounds = plan.rehearse(), plan.experiment.rounds
     clients = len(plan.clients)
-    lessons = (rounds - 1) * 4 * plan.labels.rows * plan.labels.classes
+    lessons = (rounds - 1) * 4 * plan.question.labels.rows * plan.question.labels.classes
     weights = [sum(v.numel() for v in build(c.model, plan.shape, 0).state_dict().values()) for c in plan.clients]
     return Preview(
         classes=plan.data.classes,
@@ -57,8 +57,8 @@ def preview(plan: Plan) -> Preview:
         test=len(plan.data.test),
         server_sees=server_sees(plan),
         guarantees=tuple(GuaranteeRecord(**vars(g)) for g in plan.guarantees()),
-        upload_bytes_per_client=rounds * _total(rehearsed.upload) / clients,
-        download_bytes_per_client=rounds * _total(rehearsed.download) / clients + lessons,
+        upload_bytes_per_client=rounds * sum(_total(r.upload) for r in rehearsed) / clients,
+        download_bytes_per_client=rounds * sum(_total(r.download) for r in rehearsed) / clients + lessons,
         fedavg_bytes_per_client=4 * rounds * float(np.mean(weights)),
     )
 

@@ -96,8 +96,9 @@ class PrivacyRecord(_Part):
 
     guarantees: tuple[GuaranteeRecord, ...]
     dp_sgd_noise_multiplier: float | None
-    release_noise: float = Field(description="standard deviation of each client's release noise")
-    release_sensitivity: float = Field(description="L2 bound of one client's release")
+    release_noise: float = Field(description="standard deviation of each client's release noise, in its own unit")
+    release_sensitivity: float = Field(description="L2 bound of one client's release, in the same unit")
+    release_mechanism: str = Field("gaussian", description="law of the release noise")
     server_sees: str = Field(description="in one sentence")
 
 

@@ -146,7 +146,12 @@ def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
 def phases(plan: Plan) -> int:
     """How many phases `carry_out` goes through."""
     clients = len(plan.clients)
-    return plan.experiment.rounds * (2 * clients + 2) + clients + 1 + (plan.dp is not None)
+    return (
+        plan.experiment.rounds * (2 * clients + 2 + (plan.check is not None) * (clients + 1))
+        + clients
+        + 1
+        + (plan.dp is not None)
+    )
 
 
 def example_epsilon(proven: tuple[Guarantee, ...]) -> float | None:
@@ -226,6 +231,7 @@ def _result(
     compute: Compute,
 ) -> Result:
     rounds = tuple(_round(plan, outcome) for outcome in outcomes)
+    mechanism = plan.question.release.mechanism
     return Result(
         schema=SCHEMA,
         experiment=plan.experiment.model_dump(mode="json"),
@@ -243,8 +249,9 @@ def _result(
         privacy=PrivacyRecord(
             guarantees=tuple(GuaranteeRecord(**vars(g)) for g in proven),
             dp_sgd_noise_multiplier=None if plan.dp is None else plan.dp.noise_multiplier,
-            release_noise=plan.noise.sigma,
-            release_sensitivity=plan.noise.sensitivity,
+            release_noise=mechanism.sigma,
+            release_sensitivity=mechanism.bounds.l2,
+            release_mechanism=plan.experiment.release.mechanism,
             server_sees=server_sees(plan),
         ),
         leakage=leakage,
@@ -269,7 +276,7 @@ def server_sees(plan: Plan) -> str:
     """What the server learns, in one sentence."""
     clients, rounds = len(plan.clients), plan.experiment.rounds
     over = "in one round" if rounds == 1 else f"in each of {rounds} rounds"
-    release = "noised release" if plan.noise.sigma else "noiseless release"
+    release = "noised release" if plan.question.release.mechanism.sigma else "noiseless release"
     if plan.aggregator.sums_only:
         return f"only sums of at least {plan.threshold} of {clients} clients' {release}s, {over}"
     return f"every client's {release}, {over}: nothing hides one client from the server"

@@ -12,15 +12,16 @@ from typing import Protocol
 
 import numpy as np
 
-from securekd.aggregation import Aggregate
+from securekd.aggregation import Aggregate, Terms
 from securekd.checkpoint import Arrays, PhaseStore, Saved
+from securekd.errors import RunError
 from securekd.experiment import Experiment
-from securekd.knowledge import consensus_log_probabilities, mean_scores, soft_labels
+from securekd.knowledge import consensus_log_probabilities, soft_labels
 from securekd.parallel import Perform
-from securekd.plan import Plan, PlannedClient
+from securekd.plan import Plan, PlannedClient, Question
 from securekd.plugins import named
 from securekd.privacy.ledger import Ledger
-from securekd.privacy.release import noised_integers
+from securekd.privacy.release import ReleasePhase
 from securekd.training.dp_sgd import predict
 from securekd.training.tasks import Lesson, TrainTask, network_of
 
@@ -49,10 +50,13 @@ class RoundOutcome:
     Attributes:
         number: of the round, from 1.
         clients: each client's weights after its training, by name.
+        rows: the transfer rows that were answered.
         releases: each client's released integers, by name.
         aggregate: what the server got.
-        scores: mean scores (m, C), with what is remembered of the rounds before.
-        consensus: log-probabilities (m, C) made of them, which the student learnt.
+        scores: mean scores (m, C) of all transfer rows, with what is remembered of the rounds before; NaN where a row
+            was never answered.
+        learnt: the transfer rows that the student learnt.
+        consensus: log-probabilities (learnt, C) made of their scores.
         student: the student's weights.
         clipped_rows: share of released rows that the clip shortened.
         zeroed_rows: released rows that were not finite.
@@ -61,9 +65,11 @@ class RoundOutcome:
 
     number: int
     clients: dict[str, Arrays]
+    rows: np.ndarray
     releases: dict[str, np.ndarray]
     aggregate: Aggregate
     scores: np.ndarray
+    learnt: np.ndarray
     consensus: np.ndarray
     student: Arrays
     clipped_rows: float
@@ -87,49 +93,66 @@ class Distil:
 
     def play(self, workshop: Workshop, number: int, previous: RoundOutcome | None) -> RoundOutcome:
         """Train, release, aggregate, distil."""
-        plan, store = workshop.plan, workshop.store
-        trained = self._train(workshop, number, previous)
-        released = {
-            client.name: store.phase(
-                f"release.{number}.{client.key}", partial(release, plan, client, trained[client.name].arrays, number)
+        plan = workshop.plan
+        trained = train_clients(workshop, number, previous)
+        rows = plan.rows(number)
+        answer = ask(workshop, number, "release", plan.question, rows, trained)
+        mean = plan.question.mean(answer.aggregate.total, len(answer.aggregate.survivors))
+        scores = remembered_scores(plan, mean, rows, previous)
+        learnt = np.flatnonzero(np.isfinite(scores).all(axis=1))
+        consensus = scores_to_consensus(plan.experiment, scores[learnt])
+        return finish_round(workshop, number, trained, answer, scores, learnt, consensus)
+
+
+class Pate:
+    """Noisy votes on transfer rows, and a student that learns each row's winner (GNMax, Papernot et al. 2018).
+
+    With `pate.threshold`, a first noisy count finds rows with a clear winner (confident GNMax, section 4.1 there);
+    these are answered first, and only they are learnt. Counts are secure sums: the server sees all of a noisy count,
+    not its winner alone, and the ledger charges for all of it, whatever the votes were.
+    """
+
+    def play(self, workshop: Workshop, number: int, previous: RoundOutcome | None) -> RoundOutcome:
+        """Train, count votes, distil winners."""
+        plan = workshop.plan
+        trained = train_clients(workshop, number, previous)
+        rows, clear = plan.rows(number), None
+        if plan.check is not None:
+            rows, clear = self._clear_rows(workshop, number, plan.check, trained)
+        answer = ask(workshop, number, "release", plan.question, rows, trained)
+        mean = plan.question.mean(answer.aggregate.total, len(answer.aggregate.survivors))
+        scores = remembered_scores(plan, mean, rows, None)
+        learnt = rows if clear is None else clear
+        return finish_round(workshop, number, trained, answer, scores, learnt, winners(scores[learnt]))
+
+    def _clear_rows(
+        self, workshop: Workshop, number: int, check: Question, trained: dict[str, Saved]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The rows to be answered, as many as the ledger is charged for, and those of them that have a clear winner."""
+        plan = workshop.plan
+        every = np.arange(check.labels.rows)
+        counted = ask(workshop, number, "threshold", check, every, trained)
+        shares = check.mean(counted.aggregate.total, len(counted.aggregate.survivors)) + 1 / check.labels.classes
+        clear = shares.max(axis=1) >= (plan.experiment.pate.threshold or 0.0)
+        order = plan.randomness.public("rows", number).permutation(len(every))
+        chosen = np.sort(np.concatenate([order[clear[order]], order[~clear[order]]])[: plan.question.labels.rows])
+        if not clear.any():
+            raise RunError(
+                f"no transfer row has a noisy winner with {plan.experiment.pate.threshold:.0%} of the votes; "
+                "lower pate.threshold in a new run"
             )
-            for client in plan.clients
-        }
-        workshop.ledger.append(entry for c in plan.clients for entry in plan.noise.entries(c.name, number))
-        integers = {name: saved.arrays["integers"] for name, saved in released.items()}
-        summed = store.phase(f"aggregate.{number}", lambda: _aggregate(plan, integers, number))
-        aggregate = _read_aggregate(summed)
-        scores = remembered_scores(plan, aggregate, previous)
-        consensus = scores_to_consensus(plan.experiment, scores)
-        student = store.phase(
-            f"distil.{number}", lambda: next(workshop.perform([student_task(plan, consensus, number)]))
-        )
-        rows = len(plan.clients) * plan.labels.rows
-        return RoundOutcome(
-            number=number,
-            clients={name: saved.arrays for name, saved in trained.items()},
-            releases=integers,
-            aggregate=aggregate,
-            scores=scores,
-            consensus=consensus,
-            student=student.arrays,
-            clipped_rows=sum(s.info["clipped"] for s in released.values()) / rows,
-            zeroed_rows=sum(s.info["zeroed"] for s in released.values()),
-            zeroed_gradients=sum(s.info["zeroed"] for s in trained.values()),
-        )
-
-    def _train(self, workshop: Workshop, number: int, previous: RoundOutcome | None) -> dict[str, Saved]:
-        plan, store = workshop.plan, workshop.store
-        names = {c.name: f"train.{number}.{c.key}" for c in plan.clients}
-        todo = [c for c in plan.clients if not store.has(names[c.name])]
-        results = workshop.perform([client_task(plan, c, number, previous) for c in todo])
-        for client, saved in zip(todo, results, strict=True):
-            store.put(names[client.name], saved)
-        workshop.ledger.append(plan.training_entry(c.name, number) for c in plan.clients)
-        return {c.name: store.get(names[c.name]) for c in plan.clients}
+        return chosen, chosen[clear[chosen]]
 
 
-STRATEGIES: dict[str, Callable[[], Strategy]] = {"distil": Distil}
+def winners(scores: np.ndarray) -> np.ndarray:
+    """Log-probabilities (m, C) that give each row's winner 99%: labels, smoothed so that losses stay finite."""
+    others = 0.01 / (scores.shape[1] - 1)
+    consensus = np.full(scores.shape, np.log(others))
+    consensus[np.arange(len(scores)), scores.argmax(axis=1)] = np.log(0.99)
+    return consensus
+
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {"distil": Distil, "pate": Pate}
 
 
 def strategy_named(name: str) -> Strategy:
@@ -137,9 +160,105 @@ def strategy_named(name: str) -> Strategy:
     return named("strategy", name, STRATEGIES)
 
 
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a question brought.
+
+    Attributes:
+        rows: the transfer rows that it was about.
+        releases: each client's released integers, by name.
+        aggregate: their sum.
+        clipped_rows: share of released rows that the clip shortened.
+        zeroed_rows: released rows that were not finite.
+    """
+
+    rows: np.ndarray
+    releases: dict[str, np.ndarray]
+    aggregate: Aggregate
+    clipped_rows: float
+    zeroed_rows: int
+
+
+def ask(
+    workshop: Workshop,
+    number: int,
+    phase: ReleasePhase,
+    question: Question,
+    rows: np.ndarray,
+    trained: dict[str, Saved],
+) -> Answer:
+    """Have every client answer a question about transfer rows, and add the answers up.
+
+    The events are in the ledger before anything leaves a client.
+    """
+    plan, store = workshop.plan, workshop.store
+    released = {
+        c.name: store.phase(
+            f"{phase}.{number}.{c.key}",
+            partial(release, plan, c, trained[c.name].arrays, question, rows, phase, number),
+        )
+        for c in plan.clients
+    }
+    workshop.ledger.append(
+        entry for c in plan.clients for entry in plan.release_entries(c.name, number, phase, question, rows)
+    )
+    integers = {name: saved.arrays["integers"] for name, saved in released.items()}
+    name = f"aggregate.{number}" if phase == "release" else f"aggregate.{number}.{phase}"
+    summed = store.phase(name, lambda: _aggregate(plan, integers, plan.terms(number, question, rows)))
+    return Answer(
+        rows=rows,
+        releases=integers,
+        aggregate=_read_aggregate(summed),
+        clipped_rows=sum(s.info["clipped"] for s in released.values()) / (len(plan.clients) * len(rows)),
+        zeroed_rows=sum(s.info["zeroed"] for s in released.values()),
+    )
+
+
+def finish_round(
+    workshop: Workshop,
+    number: int,
+    trained: dict[str, Saved],
+    answer: Answer,
+    scores: np.ndarray,
+    learnt: np.ndarray,
+    consensus: np.ndarray,
+) -> RoundOutcome:
+    """Distil the consensus into the student, and note what the round did."""
+    plan = workshop.plan
+    student = workshop.store.phase(
+        f"distil.{number}", lambda: next(workshop.perform([student_task(plan, learnt, consensus, number)]))
+    )
+    return RoundOutcome(
+        number=number,
+        clients={name: saved.arrays for name, saved in trained.items()},
+        rows=answer.rows,
+        releases=answer.releases,
+        aggregate=answer.aggregate,
+        scores=scores,
+        learnt=learnt,
+        consensus=consensus,
+        student=student.arrays,
+        clipped_rows=answer.clipped_rows,
+        zeroed_rows=answer.zeroed_rows,
+        zeroed_gradients=sum(s.info["zeroed"] for s in trained.values()),
+    )
+
+
+def train_clients(workshop: Workshop, number: int, previous: RoundOutcome | None) -> dict[str, Saved]:
+    """Train every client on what is public and what is private; its events are in the ledger when this returns."""
+    plan, store = workshop.plan, workshop.store
+    names = {c.name: f"train.{number}.{c.key}" for c in plan.clients}
+    todo = [c for c in plan.clients if not store.has(names[c.name])]
+    results = workshop.perform([client_task(plan, c, number, previous) for c in todo])
+    for client, saved in zip(todo, results, strict=True):
+        store.put(names[client.name], saved)
+    workshop.ledger.append(plan.training_entry(c.name, number) for c in plan.clients)
+    return {c.name: store.get(names[c.name]) for c in plan.clients}
+
+
 def client_task(plan: Plan, client: PlannedClient, number: int, previous: RoundOutcome | None) -> TrainTask:
     """What a client does before its release: learn what is public, then train on what is private."""
-    lessons = public_lessons(plan) if previous is None else (digest(plan, previous.consensus),)
+    lessons = public_lessons(plan) if previous is None else (digest(plan, previous.learnt, previous.consensus),)
     return private_task(
         plan,
         ("client", client.name, number),
@@ -189,11 +308,11 @@ def public_lessons(plan: Plan) -> tuple[Lesson, ...]:
     )
 
 
-def digest(plan: Plan, consensus: np.ndarray) -> Lesson:
-    """A client's lesson in the consensus of the round before (FedMD's digest)."""
+def digest(plan: Plan, rows: np.ndarray, consensus: np.ndarray) -> Lesson:
+    """A client's lesson in the consensus of the round before on transfer rows (FedMD's digest)."""
     training, student = plan.experiment.training, plan.experiment.student
     return Lesson(
-        inputs=plan.data.transfer.inputs,
+        inputs=plan.data.transfer.inputs[rows],
         soft_labels=consensus,
         labels=None,
         epochs=training.digest_epochs,
@@ -204,11 +323,11 @@ def digest(plan: Plan, consensus: np.ndarray) -> Lesson:
     )
 
 
-def student_task(plan: Plan, consensus: np.ndarray, *name: str | int) -> TrainTask:
-    """A student, from its initial weights, that learns `consensus`; the adversary's surrogate is made likewise."""
+def student_task(plan: Plan, rows: np.ndarray, consensus: np.ndarray, *name: str | int) -> TrainTask:
+    """A student, from its initial weights, that learns transfer rows' consensus; an adversary's surrogate likewise."""
     student, runtime = plan.experiment.student, plan.experiment.runtime
     lesson = Lesson(
-        inputs=plan.data.transfer.inputs,
+        inputs=plan.data.transfer.inputs[rows],
         soft_labels=consensus,
         labels=None,
         epochs=student.epochs,
@@ -235,40 +354,42 @@ def student_task(plan: Plan, consensus: np.ndarray, *name: str | int) -> TrainTa
     )
 
 
-def release(plan: Plan, client: PlannedClient, state: Arrays, number: int) -> Saved:
-    """One client's release: predict on the transfer set, bound, add noise, encode."""
+def release(
+    plan: Plan,
+    client: PlannedClient,
+    state: Arrays,
+    question: Question,
+    rows: np.ndarray,
+    phase: ReleasePhase,
+    number: int,
+) -> Saved:
+    """One client's release: predict on transfer rows, bound, round, add noise."""
     settings, runtime = plan.experiment.release, plan.experiment.runtime
     network = network_of(client.model, plan.shape, 0, state)
-    logits = predict(network, plan.data.transfer.inputs, micro_batch=runtime.micro_batch, device=runtime.device)
+    inputs = plan.data.transfer.inputs[rows]
     bounded = soft_labels(
-        logits,
-        plan.labels,
-        scores=settings.scores,
+        predict(network, inputs, micro_batch=runtime.micro_batch, device=runtime.device),
+        question.labels,
         temperature=settings.temperature,
         examples=len(client.examples),
+        top_k=settings.top_k,
+        nonfinite=settings.nonfinite,
     )
-    integers = noised_integers(
-        bounded.vector,
-        sigma=plan.noise.sigma,
-        grid=plan.grid,
-        randomness=plan.randomness.secret("release", client.name, number),
-    )
+    randomness = plan.randomness.secret(phase, client.name, number)
+    integers = question.release.mechanism.release(bounded.vector, randomness)
     info = {"clipped": bounded.clipped_rows, "zeroed": bounded.zeroed_rows}
     return Saved(arrays={"integers": integers}, info=info)
 
 
-def remembered_scores(plan: Plan, aggregate: Aggregate, previous: RoundOutcome | None) -> np.ndarray:
-    """Mean scores (m, C) of this round, averaged with those before: what was released already costs nothing more."""
-    scores = mean_of(plan, aggregate.total, len(aggregate.survivors))
+def remembered_scores(plan: Plan, mean: np.ndarray, rows: np.ndarray, previous: RoundOutcome | None) -> np.ndarray:
+    """Mean scores (m, C) of all rows, averaged with those before: what was released already costs nothing more."""
+    scores = np.full((len(plan.data.transfer), mean.shape[1]), np.nan)
+    scores[rows] = mean
     if previous is None:
         return scores
     memory = plan.experiment.student.memory
-    return memory * previous.scores + (1.0 - memory) * scores
-
-
-def mean_of(plan: Plan, total: np.ndarray, survivors: int) -> np.ndarray:
-    """Mean scores (m, C) from a sum of integers."""
-    return mean_scores(plan.grid.decode(total), plan.labels, survivors)
+    both = memory * previous.scores + (1.0 - memory) * scores
+    return np.where(np.isnan(both), np.where(np.isnan(scores), previous.scores, scores), both)
 
 
 def scores_to_consensus(experiment: Experiment, mean: np.ndarray) -> np.ndarray:
@@ -278,8 +399,8 @@ def scores_to_consensus(experiment: Experiment, mean: np.ndarray) -> np.ndarray:
     return consensus_log_probabilities(mean, scores=experiment.release.scores, sharpness=sharpness)
 
 
-def _aggregate(plan: Plan, integers: dict[str, np.ndarray], number: int) -> Saved:
-    done = plan.aggregator.aggregate(integers, plan.terms(number))
+def _aggregate(plan: Plan, integers: dict[str, np.ndarray], terms: Terms) -> Saved:
+    done = plan.aggregator.aggregate(integers, terms)
     info = {
         "survivors": list(done.survivors),
         "upload": {phase: dict(by) for phase, by in done.upload.items()},

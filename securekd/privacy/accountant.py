@@ -1,9 +1,11 @@
 """From the ledger to ε: the only place where a privacy loss is computed.
 
-DP-SGD is composed by dp-accounting's privacy loss distributions, Gaussian releases by their exact curve. Clients hold
-disjoint records, so an example's ε is the largest over clients, not their sum; a client's ε is its own too.
+DP-SGD is composed by dp-accounting's privacy loss distributions, checked against Rényi divergences; Gaussian releases
+by their exact curve; integer noise, and mixtures, by Rényi divergences. Clients hold disjoint records, so an example's
+ε is the largest over clients, not their sum; a client's ε is its own too.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,18 +19,28 @@ from securekd.privacy.events import (
     DpSgdEvent,
     Entry,
     GaussianEvent,
+    IntegerNoiseEvent,
     Neighbours,
+    ReleaseEvent,
     Unit,
     UnprotectedEvent,
     View,
 )
 from securekd.privacy.gaussian import gaussian_epsilon
 from securekd.privacy.ledger import LedgerFile
+from securekd.privacy.renyi import epsilon_of
 
 REPORT_GRID = 1e-4
 CALIBRATION_GRID = 1e-3
 
-Event = DpSgdEvent | GaussianEvent | UnprotectedEvent
+# Share of δ that is set aside for what a drawn integer differs from its law.
+SAMPLER_SHARE = 1e-6
+
+Event = DpSgdEvent | ReleaseEvent | UnprotectedEvent
+
+
+class UnprovableError(RunError):
+    """A composition for which no ε can be given; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +79,36 @@ def compose_epsilon(events: Iterable[Event], neighbours: Neighbours, delta: floa
     """ε of one client's events together.
 
     Raises:
-        RunError: for a composition that this accountant does not know.
+        UnprovableError: for a composition that this accountant does not know, or whose ε no sampler could carry.
     """
     counted = Counter(events)
-    gaussians = {e: n for e, n in counted.items() if isinstance(e, GaussianEvent)}
-    if len(gaussians) == len(counted):
-        return gaussian_epsilon(sum(n / e.noise_multiplier**2 for e, n in gaussians.items()) ** 0.5, delta)
+    releases: dict[ReleaseEvent, int] = {
+        e: n for e, n in counted.items() if isinstance(e, GaussianEvent | IntegerNoiseEvent)
+    }
+    if len(releases) == len(counted) and neighbours in ("zero_out", "replace_one"):
+        return _release_epsilon(releases, neighbours, delta)
     steps = {e: n for e, n in counted.items() if isinstance(e, DpSgdEvent)}
     if len(steps) == len(counted) and neighbours in ("add_remove", "replace_one"):
         return _dp_sgd_epsilon(tuple(sorted(steps.items(), key=repr)), neighbours, delta, REPORT_GRID)
-    raise RunError(f"no accountant composes {sorted({e.kind for e in counted})} under {neighbours}; no ε is given")
+    raise UnprovableError(f"no accountant composes {sorted({e.kind for e in counted})} under {neighbours}")
+
+
+def _release_epsilon(releases: dict[ReleaseEvent, int], neighbours: Neighbours, delta: float) -> float:
+    if any(e.sampling_rate < 1 for e in releases) and neighbours != "zero_out":
+        raise UnprovableError("client sampling is accounted for under zero_out only")
+    if all(isinstance(e, GaussianEvent) and e.sampling_rate == 1 for e in releases):
+        square = sum(n / e.noise_multiplier**2 for e, n in releases.items() if isinstance(e, GaussianEvent))
+        return gaussian_epsilon(square**0.5, delta)
+    epsilon = epsilon_of(releases, delta * (1 - SAMPLER_SHARE))
+    # Noise within total variation v of its law turns (ε, δ) into (ε, δ + (1 + e^ε)·v).
+    distance = sum(
+        n * e.shares * e.dimension * e.total_variation for e, n in releases.items() if isinstance(e, IntegerNoiseEvent)
+    )
+    if distance and epsilon > math.log(SAMPLER_SHARE * delta / distance) - 1:
+        raise UnprovableError(
+            f"the noise hides nothing: its law would give ε = {epsilon:.3g}, more than drawn noise can stand for"
+        )
+    return epsilon
 
 
 def calibrate_dp_sgd(sampling_rate: float, steps: int, epsilon: float, delta: float, neighbours: Neighbours) -> float:
@@ -124,7 +156,25 @@ def _dp_sgd_epsilon(
     for (rate, noise), count in merged.items():
         gaussian = dpa.GaussianDpEvent(noise)
         accountant.compose(dpa.PoissonSampledDpEvent(rate, gaussian) if rate < 1 else gaussian, count)
-    return float(accountant.get_epsilon(delta))
+    epsilon = float(accountant.get_epsilon(delta))
+    if neighbours == "add_remove" and grid == REPORT_GRID:
+        _cross_check(merged, delta, epsilon)
+    return epsilon
+
+
+def _cross_check(merged: Counter[tuple[float, float]], delta: float, epsilon: float) -> None:
+    """Compare with Rényi accounting, which is never tighter: if it is, one of the two accountants is wrong."""
+    import dp_accounting as dpa
+
+    renyi: Any = dpa.rdp.RdpAccountant()
+    for (rate, noise), count in merged.items():
+        gaussian = dpa.GaussianDpEvent(noise)
+        renyi.compose(dpa.PoissonSampledDpEvent(rate, gaussian) if rate < 1 else gaussian, count)
+    bound = float(renyi.get_epsilon(delta))
+    if bound < 0.99 * epsilon - 0.01:
+        raise UnprovableError(
+            f"two accountants disagree: ε = {epsilon:.4g} by loss distributions, {bound:.4g} by Rényi"
+        )
 
 
 def _guarantee(entries: Sequence[Entry], unit: Unit, view: View, ledger: LedgerFile) -> Guarantee:
@@ -144,7 +194,10 @@ def _guarantee(entries: Sequence[Entry], unit: Unit, view: View, ledger: LedgerF
     relation = relations.pop()
     clients = {e.client for e in entries}
     distinct = {tuple(sorted((e.event for e in entries if e.client == c), key=repr)) for c in clients}
-    epsilon = max(compose_epsilon(events, relation, delta) for events in distinct)
+    try:
+        epsilon = max(compose_epsilon(events, relation, delta) for events in distinct)
+    except UnprovableError as error:
+        return none(str(error))
     if ledger.noise == "seeded":
         return none(
             "the noise is seeded: whoever knows the seed can take it away "

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 View = Literal["server", "clients", "public"]
 Unit = Literal["example", "client"]
 Neighbours = Literal["add_remove", "replace_one", "zero_out"]
+Phase = Literal["train", "threshold", "release"]
 
 VIEWS: tuple[View, ...] = ("server", "clients", "public")
 UNITS: tuple[Unit, ...] = ("example", "client")
@@ -32,14 +33,52 @@ class DpSgdEvent(_Frozen):
 
 
 class GaussianEvent(_Frozen):
-    """One Gaussian mechanism.
+    """One Gaussian mechanism, in floating point.
 
     Attributes:
         noise_multiplier: the noise's standard deviation, as far as this view does not know it, over the L2 sensitivity.
+        sampling_rate: probability with which the client took part, where this view cannot see whether it did.
     """
 
     kind: Literal["gaussian"] = "gaussian"
     noise_multiplier: float = Field(gt=0)
+    sampling_rate: float = Field(1.0, gt=0, le=1)
+
+
+class IntegerNoiseEvent(_Frozen):
+    """Integer vectors with independent integer noise from several clients, seen as one sum.
+
+    All lengths are in steps of the encoding. Sensitivities include the neighbouring relation's factor.
+
+    Attributes:
+        sigma: parameter of one client's noise; its standard deviation, for Skellam exactly.
+        shares: clients whose noise is in the sum and not known to this view.
+        l2: L2 sensitivity after rounding.
+        l1: L1 sensitivity after rounding.
+        dimension: entries of the vector.
+        total_variation: bound on the distance of one drawn value from the law.
+        sampling_rate: probability with which the client took part, where this view cannot see whether it did.
+    """
+
+    sigma: float = Field(gt=0)
+    shares: int = Field(ge=1)
+    l2: float = Field(gt=0)
+    l1: float = Field(gt=0)
+    dimension: int = Field(ge=1)
+    total_variation: float = Field(ge=0, lt=1)
+    sampling_rate: float = Field(1.0, gt=0, le=1)
+
+
+class SkellamEvent(IntegerNoiseEvent):
+    """Skellam noise, which is closed under sums (Agarwal, Kairouz and Liu 2021)."""
+
+    kind: Literal["skellam"] = "skellam"
+
+
+class DiscreteGaussianEvent(IntegerNoiseEvent):
+    """Discrete Gaussian noise; a sum of it is nearly one again (Kairouz, Liu and Steinke 2021)."""
+
+    kind: Literal["discrete_gaussian"] = "discrete_gaussian"
 
 
 class UnprotectedEvent(_Frozen):
@@ -53,7 +92,10 @@ class UnprotectedEvent(_Frozen):
     why: str
 
 
-PrivacyEvent = Annotated[DpSgdEvent | GaussianEvent | UnprotectedEvent, Field(discriminator="kind")]
+ReleaseEvent = GaussianEvent | SkellamEvent | DiscreteGaussianEvent
+PrivacyEvent = Annotated[
+    DpSgdEvent | GaussianEvent | SkellamEvent | DiscreteGaussianEvent | UnprotectedEvent, Field(discriminator="kind")
+]
 
 
 class Entry(_Frozen):
@@ -62,17 +104,19 @@ class Entry(_Frozen):
     Attributes:
         client: whose data was touched.
         round: number of the round, from 1.
-        phase: train or release; a client has one of each in a round.
+        phase: train, threshold (of confident GNMax) or release; a client has at most one of each in a round.
         unit: what is protected.
         neighbours: the neighbouring relation.
         views: the adversaries that this event is an event for.
         event: what was done.
+        transfer: SHA-256 of the transfer rows that were answered, in hexadecimal; None for training.
     """
 
     client: str
     round: int = Field(ge=1)
-    phase: Literal["train", "release"]
+    phase: Phase
     unit: Unit
     neighbours: Neighbours
     views: tuple[View, ...] = Field(min_length=1)
     event: PrivacyEvent
+    transfer: str | None = Field(None, pattern="^[0-9a-f]{64}$")

@@ -1,63 +1,80 @@
-"""The release: bounded vector → noise → integers on the encoding grid, and the events of what was done.
+"""One client's release in a run: the mechanism, whose noise each view does not know, and the ledger's entries.
 
-The Gaussian sits before the rounding, so for one release rounding and the final clamp are post-processing, and the
-sensitivity that counts is the vector's own L2 bound. A sum of rounded releases is credited with the sum of their
-noises only where the noise is well above the grid (it is refused otherwise), since rounding comes before the sum.
-(Noise drawn in the integers will take the place of both behind the same function.) The events state the standard
-deviation that each view does *not* know: one client's own alone where the server sees single releases, and that of
-the fewest honest survivors where it sees sums.
+The events state the noise that each view does *not* know: one client's own alone where the server sees single releases,
+and that of the fewest honest survivors where it sees sums.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
+from securekd.errors import BudgetError
+from securekd.privacy.accountant import UnprovableError, compose_epsilon
+from securekd.privacy.events import Entry, ReleaseEvent, UnprotectedEvent, View
+from securekd.privacy.mechanisms import Mechanism
 
-from securekd.errors import BudgetError, SettingError
-from securekd.privacy.events import Entry, GaussianEvent, UnprotectedEvent, View
-from securekd.privacy.gaussian import gaussian_mu
-from securekd.randomness import Csprng
-from securekd_protocols import FixedPoint, ProtocolError
+ClientNeighbours = Literal["zero_out", "replace_one"]
+ReleasePhase = Literal["threshold", "release"]
 
-# The encoding has room for this tail: values beyond it (probability 4e-33) are clamped, which costs nothing.
-TAIL_DEVIATIONS = 12.0
+HIGHEST_MULTIPLIER = 1e6
+# The largest distance between two clients' vectors, over the bound of one.
+DISTANCE: dict[ClientNeighbours, float] = {"zero_out": 1.0, "replace_one": 2.0}
 
 
 @dataclass(frozen=True)
-class NoisePlan:
-    """How much noise each client adds, and how much of it each view does not know.
+class Exposure:
+    """Under which relation a release counts, and for each view how much of its noise that view does not know.
 
     Attributes:
-        sensitivity: L2 bound of one client's vector, against a client that contributes zeros.
-        sigma: standard deviation of each client's own noise, per entry.
-        unknown_shares: for each view the number of clients' noises, in what it sees, that it does not know.
+        neighbours: the neighbouring relation of clients.
+        unknown_shares: clients' noises, in what a view sees, that it does not know; 0 where all may be known.
+        sampling_rate: probability with which a client takes part in a round, 1 where all do; only the public view,
+            which does not see who does, gains from it.
     """
 
-    sensitivity: float
-    sigma: float
+    neighbours: ClientNeighbours
     unknown_shares: dict[View, int]
+    sampling_rate: float = 1.0
 
-    def entries(self, client: str, round_number: int) -> list[Entry]:
-        """The ledger's entries for one release of one client; the neighbouring relation is zero-out."""
+    def rate(self, view: View) -> float:
+        """Sampling rate as far as it hides from a view who took part."""
+        return self.sampling_rate if view == "public" else 1.0
+
+
+@dataclass(frozen=True)
+class ReleasePlan:
+    """What each client does to its vector, and what the ledger is told of it."""
+
+    mechanism: Mechanism
+    exposure: Exposure
+
+    def entries(
+        self, client: str, round_number: int, transfer: str | None = None, phase: ReleasePhase = "release"
+    ) -> list[Entry]:
+        """The ledger's entries for one release of one client, one for each view."""
         return [
             Entry(
                 client=client,
                 round=round_number,
-                phase="release",
+                phase=phase,
                 unit="client",
-                neighbours="zero_out",
+                neighbours=self.exposure.neighbours,
                 views=(view,),
-                event=self._event(shares),
+                event=release_event(self.mechanism, self.exposure, view),
+                transfer=transfer,
             )
-            for view, shares in self.unknown_shares.items()
+            for view in self.exposure.unknown_shares
         ]
 
-    def _event(self, shares: int) -> GaussianEvent | UnprotectedEvent:
-        if self.sigma == 0:
-            return UnprotectedEvent(why="the releases carry no noise (release.noise = 0)")
-        if shares == 0:
-            return UnprotectedEvent(why="nobody's noise is unknown in this view: every other client may collude")
-        return GaussianEvent(noise_multiplier=self.sigma * math.sqrt(shares) / self.sensitivity)
+
+def release_event(mechanism: Mechanism, exposure: Exposure, view: View) -> ReleaseEvent | UnprotectedEvent:
+    """What one release is for one view."""
+    shares = exposure.unknown_shares[view]
+    if shares == 0:
+        return UnprotectedEvent(why="nobody's noise is unknown in this view: every other client may collude")
+    event = mechanism.event(shares, DISTANCE[exposure.neighbours], exposure.rate(view))
+    return event or UnprotectedEvent(why="the releases carry no noise (release.noise = 0)")
 
 
 def unknown_shares(*, sums_only: bool, threshold: int, colluders: int) -> dict[View, int]:
@@ -75,51 +92,49 @@ def unknown_shares(*, sums_only: bool, threshold: int, colluders: int) -> dict[V
     }
 
 
-def calibrated_sigma(*, epsilon: float, delta: float, sensitivity: float, rounds: int, shares: int) -> float:
-    """Each client's σ such that `rounds` releases are (ε, δ)-DP for a view that does not know `shares` noises.
-
-    Raises:
-        BudgetError: if no client's noise is unknown to that view.
-    """
-    if shares == 0:
-        raise BudgetError("privacy.client_epsilon needs a survivor that does not collude; lower cohort.colluders")
-    return sensitivity * math.sqrt(rounds / shares) / gaussian_mu(epsilon, delta)
-
-
-def encoding(*, clip: float, sigma: float, step: float, clients: int) -> FixedPoint:
-    """The grid that holds a noisy value with its tail.
-
-    Raises:
-        SettingError: if the sum over all clients could leave Z/2^32, or the noise is finer than the grid.
-    """
-    if 0 < sigma < 2 * step:
-        raise SettingError(
-            f"a release noise of {sigma:.3g} is below two encoding steps of {step:.3g}: rounding would undo "
-            f"what a sum of noises is credited for; lower release.step to {sigma / 2:.2g} or less"
-        )
-    try:
-        grid = FixedPoint(clip_range=clip + TAIL_DEVIATIONS * sigma + step, step=step)
-    except ProtocolError as error:
-        raise SettingError(f"release.step = {step:.3g} with release.clip = {clip:.3g}: {error}") from error
-    if grid.magnitude * clients >= 2**31:
-        raise SettingError(
-            f"{clients} releases of up to {grid.clip_range:.4g} in steps of {step:.3g} do not fit 32 bits; "
-            f"raise release.step to {grid.clip_range * clients / 2**30:.2g} or more"
-        )
-    return grid
-
-
-def noised_integers(vector: np.ndarray, *, sigma: float, grid: FixedPoint, randomness: Csprng) -> np.ndarray:
-    """Add the client's noise and round to the grid, without bias.
+def calibrated(
+    mechanisms: Callable[[float], Sequence[Mechanism]],
+    exposure: Exposure,
+    *,
+    lowest: float,
+    epsilon: float,
+    delta: float,
+    rounds: int,
+) -> float:
+    """The smallest noise multiplier (to 0.01%) with which `rounds` rounds are (ε, δ)-DP in the server's view.
 
     Args:
-        vector: float64 (d,), bounded.
-        sigma: standard deviation of the noise.
-        grid: the encoding.
-        randomness: secret stream for noise and rounding.
+        mechanisms: what each client releases in one round, by noise multiplier.
+        exposure: whose noise is unknown.
+        lowest: the smallest multiplier that is tried.
+        epsilon: the target.
+        delta: its δ.
+        rounds: how often.
 
-    Returns:
-        int64 (d,), in units of the grid's step.
+    Raises:
+        BudgetError: if no client's noise is unknown to the server, or the noise would be out of range.
     """
-    noisy = vector + sigma * randomness.normal(len(vector)) if sigma else vector
-    return grid.encode(np.clip(noisy, -grid.clip_range, grid.clip_range), randomness.read)
+    if exposure.unknown_shares["server"] == 0:
+        raise BudgetError("privacy.client_epsilon needs a survivor that does not collude; lower cohort.colluders")
+
+    def cost(multiplier: float) -> float:
+        events = [release_event(m, exposure, "server") for m in mechanisms(multiplier)]
+        try:
+            return compose_epsilon(events * rounds, exposure.neighbours, delta)
+        except UnprovableError:
+            return math.inf
+
+    low, high = lowest, 2 * lowest
+    if cost(low) <= epsilon:
+        return low
+    while cost(high) > epsilon:
+        low, high = high, 2 * high
+        if high > HIGHEST_MULTIPLIER:
+            raise BudgetError(
+                f"privacy.client_epsilon = {epsilon} at δ = {delta} cannot be met in {rounds} rounds; raise it, or "
+                "lower rounds"
+            )
+    while high / low > 1.0001:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if cost(middle) <= epsilon else (middle, high)
+    return high
