@@ -92,6 +92,23 @@ def report(folder: Path) -> None:
 
 
 @cli.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print the guarantees as JSON on standard output.")
+def account(folder: Path, as_json: bool) -> None:
+    """Recompute every ε of the run in FOLDER from its ledger alone.
+
+    Exit code 3 if the run's record says otherwise.
+
+    \b
+    Example:
+      securekd account runs/run-1
+    """
+    from securekd import console
+
+    console.account(folder, as_json=as_json)
+
+
+@cli.command()
 @click.option("--markdown", is_flag=True, help="As a Markdown table, for documents.")
 def config(markdown: bool) -> None:
     """Print every setting with its default, range and meaning.

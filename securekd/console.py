@@ -1,7 +1,8 @@
 """What the command shows in a terminal: progress on standard error, results on standard output."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from securekd.config import all_settings
 from securekd.experiment import Experiment
+from securekd.privacy.events import Entry
 from securekd.record import Result
 
 VIEW_WORDS = {"server": "the server", "clients": "the clients", "public": "the public"}
@@ -57,6 +59,25 @@ def dry_run(experiment: Experiment, *, as_json: bool) -> None:
         f"and downloads {_bytes(shown.download_bytes_per_client)}; "
         f"sending weights instead: {_bytes(shown.fedavg_bytes_per_client)}"
     )
+
+
+def account(folder: Path, *, as_json: bool) -> None:
+    """Print what a run's ledger proves, and whether its record agrees."""
+    from securekd.account import account as recompute
+
+    found = recompute(folder)
+    if as_json:
+        click.echo(json.dumps([vars(g) for g in found.guarantees], indent=1, ensure_ascii=False))
+        return
+    console = Console()
+    console.print(_event_table(found.ledger.entries))
+    console.print(_guarantee_table(found.guarantees))
+    if found.record is None:
+        click.echo(
+            f"recomputed from {folder / 'ledger.json'}; the run is not finished, so there is no record to compare"
+        )
+    else:
+        click.echo(f"recomputed from {folder / 'ledger.json'}; the record states the same")
 
 
 def settings(*, markdown: bool) -> None:
@@ -125,6 +146,19 @@ def _progress_bar() -> Iterator[Callable[[object], None]]:
                 bar.update(task, completed=step.done, total=step.total, description=step.phase)
 
         yield on_progress
+
+
+def _event_table(entries: Iterable[Entry]) -> Table:
+    """Ledger entries that differ in client and round only, counted together."""
+    counted = Counter((e.phase, e.unit, e.neighbours, e.views, e.event) for e in entries)
+    table = Table("what", "protects", "neighbours", "seen by", "event", "times", title="ledger")
+    for (phase, unit, neighbours, views, event), times in counted.items():
+        fields = event.model_dump(exclude_defaults=True, exclude={"total_variation"})
+        said = ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in fields.items())
+        table.add_row(
+            phase, f"one {unit}", NEIGHBOUR_WORDS[neighbours], ", ".join(views), f"{event.kind}: {said}", str(times)
+        )
+    return table
 
 
 def _guarantee_table(guarantees: object) -> Table:

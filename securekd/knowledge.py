@@ -174,7 +174,7 @@ def _clipped(z: np.ndarray, clip: Clip) -> tuple[np.ndarray, int]:
     return z * min(1.0, bound * _HAIR / max(norm, 1e-300)), len(z) if norm > bound else 0
 
 
-def mean_scores(total: np.ndarray, shape: SoftLabelShape, survivors: int) -> np.ndarray:
+def mean_scores(total: np.ndarray, shape: SoftLabelShape, survivors: float) -> np.ndarray:
     """The mean of the survivors' scores (m, C), from the (noisy) sum of their vectors; votes as centred shares."""
     if shape.weight_cap is None:
         unit = shape.classes if shape.scores == "votes" else 1

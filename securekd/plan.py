@@ -65,13 +65,15 @@ class Question:
     release: ReleasePlan
 
     def mean(self, total: np.ndarray, survivors: int) -> np.ndarray:
-        """Mean scores (m, C) from a sum of integers."""
-        return mean_scores(total * self.release.mechanism.step, self.labels, survivors)
+        """Mean scores (m, C) from a sum of integers; under client sampling, of the clients expected to be in it."""
+        expected = survivors * self.release.exposure.sampling_rate
+        return mean_scores(total * self.release.mechanism.step, self.labels, expected)
 
     def mean_variance(self, survivors: int) -> float:
         """Variance of the noise in an entry of the mean scores, where clients weigh the same."""
         unit = self.labels.classes if self.labels.scores == "votes" else 1
-        return self.release.mechanism.sigma**2 / (survivors * unit**2)
+        rate = self.release.exposure.sampling_rate
+        return self.release.mechanism.sigma**2 / (survivors * (unit * rate) ** 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,6 +231,7 @@ def make_plan(experiment: Experiment) -> Plan:
         unknown_shares=unknown_shares(
             sums_only=summing.sums_only, threshold=threshold, colluders=experiment.cohort.colluders
         ),
+        sampling_rate=experiment.cohort.sampling_rate,
     )
     question, check = _questions(experiment, len(data.transfer), shape.classes, exposure)
     for asked in (question, check):
@@ -318,6 +321,10 @@ def _questions(
     """What clients answer in a round, and the votes that confident GNMax counts before."""
     release, pate, privacy = experiment.release, experiment.pate, experiment.privacy
     voting = experiment.strategy == "pate"
+    if experiment.cohort.sampling_rate < 1 and privacy.client_neighbours != "zero_out":
+        raise SettingError(
+            "cohort.sampling_rate below 1 is accounted for under privacy.client_neighbours = 'zero_out' only; set that"
+        )
     if voting and (release.scores != "votes" or experiment.student.consensus == "weighted"):
         raise SettingError("strategy = 'pate' counts equal votes; set release.scores = 'votes' and another consensus")
     limit, name = (pate.answers, "pate.answers") if voting else (release.rows, "release.rows")

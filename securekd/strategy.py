@@ -376,7 +376,8 @@ def release(
         nonfinite=settings.nonfinite,
     )
     randomness = plan.randomness.secret(phase, client.name, number)
-    integers = question.release.mechanism.release(bounded.vector, randomness)
+    sampled = len(randomness.poisson_sample(1, question.release.exposure.sampling_rate))
+    integers = question.release.mechanism.release(sampled * bounded.vector, randomness)
     info = {"clipped": bounded.clipped_rows, "zeroed": bounded.zeroed_rows}
     return Saved(arrays={"integers": integers}, info=info)
 

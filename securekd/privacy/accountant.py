@@ -166,7 +166,7 @@ def _cross_check(merged: Counter[tuple[float, float]], delta: float, epsilon: fl
     """Compare with Rényi accounting, which is never tighter: if it is, one of the two accountants is wrong."""
     import dp_accounting as dpa
 
-    renyi: Any = dpa.rdp.RdpAccountant()
+    renyi: Any = dpa.rdp.RdpAccountant(orders=range(2, 129))
     for (rate, noise), count in merged.items():
         gaussian = dpa.GaussianDpEvent(noise)
         renyi.compose(dpa.PoissonSampledDpEvent(rate, gaussian) if rate < 1 else gaussian, count)
@@ -196,11 +196,14 @@ def _guarantee(entries: Sequence[Entry], unit: Unit, view: View, ledger: LedgerF
     distinct = {tuple(sorted((e.event for e in entries if e.client == c), key=repr)) for c in clients}
     try:
         epsilon = max(compose_epsilon(events, relation, delta) for events in distinct)
+        otherwise = f"ε = {epsilon:.4g}"
     except UnprovableError as error:
-        return none(str(error))
+        if ledger.noise == "os":
+            return none(str(error))
+        otherwise = f"none either, since {error}"
     if ledger.noise == "seeded":
         return none(
             "the noise is seeded: whoever knows the seed can take it away "
-            f"(with privacy.noise = 'os', ε = {epsilon:.4g})"
+            f"(with privacy.noise = 'os': {otherwise})"
         )
     return Guarantee(view, unit, relation, epsilon, delta, len(entries), None)

@@ -37,7 +37,7 @@ class GaussianEvent(_Frozen):
 
     Attributes:
         noise_multiplier: the noise's standard deviation, as far as this view does not know it, over the L2 sensitivity.
-        sampling_rate: probability with which the client took part, where this view cannot see whether it did.
+        sampling_rate: probability with which the client's vector is in it, which this view cannot see.
     """
 
     kind: Literal["gaussian"] = "gaussian"
@@ -57,7 +57,7 @@ class IntegerNoiseEvent(_Frozen):
         l1: L1 sensitivity after rounding.
         dimension: entries of the vector.
         total_variation: bound on the distance of one drawn value from the law.
-        sampling_rate: probability with which the client took part, where this view cannot see whether it did.
+        sampling_rate: probability with which the client's vector is in it, which this view cannot see.
     """
 
     sigma: float = Field(gt=0)

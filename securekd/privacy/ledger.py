@@ -58,11 +58,18 @@ class Ledger:
         before its event is written, and sent after): it is not charged twice.
 
         Raises:
-            RunError: if the same client, round, phase, unit and view has another event already.
+            RunError: if the same client, round, phase, unit and view has another event already, or if the clients of
+                one round were asked about different transfer rows.
         """
         known = {_key(e, view): e for e in self.entries for view in e.views}
+        asked = {(e.round, e.phase): e.transfer for e in self.entries}
         new = []
         for entry in entries:
+            if asked.setdefault((entry.round, entry.phase), entry.transfer) != entry.transfer:
+                raise RunError(
+                    f"{entry.client} was asked about other transfer rows in round {entry.round} than the ledger holds; "
+                    "nothing was released"
+                )
             before = [known.get(_key(entry, view)) for view in entry.views]
             if all(b == entry for b in before):
                 continue

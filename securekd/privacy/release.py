@@ -29,17 +29,13 @@ class Exposure:
     Attributes:
         neighbours: the neighbouring relation of clients.
         unknown_shares: clients' noises, in what a view sees, that it does not know; 0 where all may be known.
-        sampling_rate: probability with which a client takes part in a round, 1 where all do; only the public view,
-            which does not see who does, gains from it.
+        sampling_rate: probability with which a client sends its vector in a round, and not zeros. It tosses the coin
+            itself and sends noise either way, so no view sees how it fell.
     """
 
     neighbours: ClientNeighbours
     unknown_shares: dict[View, int]
     sampling_rate: float = 1.0
-
-    def rate(self, view: View) -> float:
-        """Sampling rate as far as it hides from a view who took part."""
-        return self.sampling_rate if view == "public" else 1.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,7 @@ def release_event(mechanism: Mechanism, exposure: Exposure, view: View) -> Relea
     shares = exposure.unknown_shares[view]
     if shares == 0:
         return UnprotectedEvent(why="nobody's noise is unknown in this view: every other client may collude")
-    event = mechanism.event(shares, DISTANCE[exposure.neighbours], exposure.rate(view))
+    event = mechanism.event(shares, DISTANCE[exposure.neighbours], exposure.sampling_rate)
     return event or UnprotectedEvent(why="the releases carry no noise (release.noise = 0)")
 
 

@@ -73,8 +73,8 @@ def _discrete_gaussian(event: DiscreteGaussianEvent, orders: np.ndarray) -> np.n
 def _sampled(event: ReleaseEvent) -> np.ndarray:
     """Poisson sampling of clients amplifies: Zhu and Wang 2019, theorem 5, at integer orders.
 
-    A client that is not sampled sends nothing, and under zero-out so does its neighbour: the two differ as in
-    add/remove.
+    A client that is not sampled sends zeros with its noise, and so does its neighbour under zero-out, however the coin
+    falls: the two worlds differ as in add/remove.
     """
     q = event.sampling_rate
     whole = np.arange(2, _LARGEST_SAMPLED_ORDER + 1)
