@@ -105,9 +105,7 @@ def _release_epsilon(releases: dict[ReleaseEvent, int], neighbours: Neighbours, 
         n * e.shares * e.dimension * e.total_variation for e, n in releases.items() if isinstance(e, IntegerNoiseEvent)
     )
     if distance and epsilon > math.log(SAMPLER_SHARE * delta / distance) - 1:
-        raise UnprovableError(
-            f"the noise hides nothing: its law would give ε = {epsilon:.3g}, more than drawn noise can stand for"
-        )
+        raise UnprovableError(f"the noise hides nothing: ε would be {epsilon:.2g}, more than drawn noise can stand for")
     return epsilon
 
 
@@ -203,7 +201,6 @@ def _guarantee(entries: Sequence[Entry], unit: Unit, view: View, ledger: LedgerF
         otherwise = f"none either, since {error}"
     if ledger.noise == "seeded":
         return none(
-            "the noise is seeded: whoever knows the seed can take it away "
-            f"(with privacy.noise = 'os': {otherwise})"
+            f"the noise is seeded: whoever knows the seed can take it away (with privacy.noise = 'os': {otherwise})"
         )
     return Guarantee(view, unit, relation, epsilon, delta, len(entries), None)
