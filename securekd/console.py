@@ -53,6 +53,13 @@ def dry_run(experiment: Experiment, *, as_json: bool) -> None:
         f"test set: {shown.test} rows"
     )
     console.print(f"server sees: {shown.server_sees}")
+    multiplier = shown.dp_sgd_noise_multiplier
+    console.print("training: " + ("no DP" if multiplier is None else f"DP-SGD with noise multiplier {multiplier:.4g}"))
+    for one in shown.releases:
+        console.print(
+            f"release: {one.values} values in steps of {one.step:.3g}, {one.mechanism} noise of {one.noise:.4g} from each "
+            f"client against a sensitivity of {one.sensitivity:.4g}"
+        )
     console.print(_guarantee_table(shown.guarantees))
     console.print(
         f"over {experiment.rounds} round(s) each client uploads about {_bytes(shown.upload_bytes_per_client)} "

@@ -25,6 +25,16 @@ class ClientPreview(_Part):
     by_class: tuple[int, ...]
 
 
+class ReleasePreview(_Part):
+    """One release of each client in a round: its noise, and what the noise hides."""
+
+    mechanism: str
+    noise: float
+    sensitivity: float
+    step: float
+    values: int
+
+
 class Preview(_Part):
     """A plan in figures."""
 
@@ -34,6 +44,8 @@ class Preview(_Part):
     transfer_labels: bool
     test: int
     server_sees: str
+    dp_sgd_noise_multiplier: float | None
+    releases: tuple[ReleasePreview, ...]
     guarantees: tuple[GuaranteeRecord, ...]
     upload_bytes_per_client: float
     download_bytes_per_client: float
@@ -56,6 +68,17 @@ def preview(plan: Plan) -> Preview:
         transfer_labels=plan.data.transfer.labels is not None,
         test=len(plan.data.test),
         server_sees=server_sees(plan),
+        dp_sgd_noise_multiplier=None if plan.dp is None else plan.dp.noise_multiplier,
+        releases=tuple(
+            ReleasePreview(
+                mechanism=plan.experiment.release.mechanism,
+                noise=m.sigma,
+                sensitivity=m.bounds.l2,
+                step=m.step,
+                values=m.bounds.dimension,
+            )
+            for m in (q.release.mechanism for q in (plan.check, plan.question) if q is not None)
+        ),
         guarantees=tuple(GuaranteeRecord(**vars(g)) for g in plan.guarantees()),
         upload_bytes_per_client=rounds * sum(_total(r.upload) for r in rehearsed) / clients,
         download_bytes_per_client=rounds * sum(_total(r.download) for r in rehearsed) / clients + lessons,

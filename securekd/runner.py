@@ -23,7 +23,7 @@ from securekd.config import load_experiment, to_toml
 from securekd.data import holdings
 from securekd.errors import FolderError, PromiseError
 from securekd.evaluation import labels_of, utility
-from securekd.experiment import Experiment
+from securekd.experiment import Experiment, Privacy
 from securekd.files import write_atomically
 from securekd.leakage import measure
 from securekd.models.folder import save_model
@@ -82,7 +82,8 @@ def run(experiment: Experiment, out: Path, on_progress: OnProgress = lambda prog
     Raises:
         InputError: if the request is wrong; nothing is written then.
         RunError: if a phase fails; the folder can be resumed.
-        PromiseError: if an attack's lower bound exceeds the proven ε; the folder is complete.
+        PromiseError: if an attack's lower bound exceeds the proven ε, or that exceeds what was asked for; the folder
+            is complete.
     """
     if out.exists():
         raise FolderError(f"{out} exists; take another folder, or finish the run in it with --resume {out}")
@@ -139,6 +140,7 @@ def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
         audit_seconds = time.monotonic() - before
     result = _result(plan, outcomes, compared, proven, leakage, _compute(store, audit_seconds, start))
     _finish(plan, out, outcomes[-1], result)
+    refuse_overspending(plan.experiment.privacy, proven)
     refuse_leak(leakage)
     return result
 
@@ -158,6 +160,23 @@ def example_epsilon(proven: tuple[Guarantee, ...]) -> float | None:
     """The ε for one example that holds wherever an adversary stands, or None."""
     found = [g.epsilon for g in proven if g.unit == "example"]
     return max(e for e in found if e is not None) if found and None not in found else None
+
+
+def refuse_overspending(asked: Privacy, proven: tuple[Guarantee, ...]) -> None:
+    """Raise `PromiseError` if the ledger proves more than the ε that was asked for: calibration is checked afterwards.
+
+    Nothing can be checked where no ε is given (seeded noise, no DP-SGD); the record says so.
+    """
+    for found in proven:
+        if found.unit == "example":
+            target = asked.epsilon if asked.dp_sgd else None
+        else:
+            target = asked.client_epsilon if found.view == "server" else None
+        if target is not None and found.epsilon is not None and found.epsilon > target * (1 + 1e-9):
+            raise PromiseError(
+                f"against {found.view}, the ledger proves ε = {found.epsilon:.6g} for one {found.unit}, above the "
+                f"{target:.6g} that was asked for: this is a bug, report it"
+            )
 
 
 def refuse_leak(leakage: tuple[Leakage, ...]) -> None:

@@ -16,10 +16,10 @@ from securekd.errors import FolderError, PromiseError, RunError, SettingError
 from securekd.leakage import RATES
 from securekd.models.folder import load_model
 from securekd.plan import make_plan
-from securekd.privacy.accountant import guarantees
+from securekd.privacy.accountant import Guarantee, guarantees
 from securekd.privacy.ledger import read_ledger
 from securekd.record import POINTS, Leakage, Rate, read_result
-from securekd.runner import phases, refuse_leak, resume, run
+from securekd.runner import phases, refuse_leak, refuse_overspending, resume, run
 from tests.securekd.conftest import small
 
 
@@ -276,6 +276,21 @@ def test_a_leak_above_its_epsilon_is_an_error_that_names_the_point() -> None:
         refuse_leak((leak,))
     harmless = ({"epsilon": 4.0}, {"epsilon": None}, {"comparable": False})
     refuse_leak(tuple(leak.model_copy(update=change) for change in harmless))
+
+
+def test_an_epsilon_above_what_was_asked_for_is_an_error() -> None:
+    asked = small(privacy={"client_epsilon": 2.0, "epsilon": 3.0}).privacy
+
+    def proves(view: str, unit: str, epsilon: float | None) -> Guarantee:
+        return Guarantee(view, unit, "zero_out", epsilon, 1e-5, 1, None)  # type: ignore[arg-type]
+
+    refuse_overspending(
+        asked,
+        (proves("server", "client", 2.0), proves("public", "client", 9.0), proves("public", "example", None)),
+    )
+    for found in (proves("server", "client", 2.01), proves("clients", "example", 3.01)):
+        with pytest.raises(PromiseError, match="that was asked for"):
+            refuse_overspending(asked, (found,))
 
 
 @pytest.mark.parametrize("kind", [PlainAggregator, MaskingAggregator])
