@@ -57,8 +57,8 @@ def dry_run(experiment: Experiment, *, as_json: bool) -> None:
     console.print("training: " + ("no DP" if multiplier is None else f"DP-SGD with noise multiplier {multiplier:.4g}"))
     for one in shown.releases:
         console.print(
-            f"release: {one.values} values in steps of {one.step:.3g}, {one.mechanism} noise of {one.noise:.4g} from each "
-            f"client against a sensitivity of {one.sensitivity:.4g}"
+            f"release: {one.values} values in steps of {one.step:.3g}, {one.mechanism} noise of {one.noise:.4g} from "
+            f"each client against a sensitivity of {one.sensitivity:.4g}"
         )
     console.print(_guarantee_table(shown.guarantees))
     console.print(
