@@ -64,8 +64,9 @@ def rows() -> list[dict[str, object]]:
 def markdown(found: list[dict[str, object]]) -> str:
     """The rows as a table."""
     lines = [
-        f"# A million integer noise values\n\nMade by `benchmarks/integer_noise.py` on Python {platform.python_version()}, "
-        f"numpy {np.__version__}; CPU seconds of one thread.\n",
+        "# A million integer noise values\n\n"
+        f"Made by `benchmarks/integer_noise.py` on Python {platform.python_version()}, numpy {np.__version__}; "
+        "CPU seconds of one thread.\n",
         "| law | σ | table, s | a million draws, s | ÷ keystream | ÷ numpy's Poisson difference (no CSPRNG) |",
         "| --- | --: | --: | --: | --: | --: |",
     ]
