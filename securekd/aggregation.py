@@ -12,7 +12,6 @@ import numpy as np
 from securekd.errors import RunError
 from securekd.plugins import named
 from securekd_protocols import Policy, simulate
-from securekd_protocols.simulation import LARGEST_COMPLETE
 
 BytesByClient = Mapping[str, int]
 
@@ -91,7 +90,8 @@ class PlainAggregator:
 class MaskingAggregator:
     """Pairwise masking (Bonawitz et al. 2017): the server learns the sum of at least `threshold` survivors.
 
-    Beyond 100 clients each shares masks with some neighbours only (Bell et al. 2020).
+    Everybody shares masks with everybody: in a k-regular graph (Bell et al. 2020) a malicious server can open several
+    sums of fewer clients, and the noise that the ledger counts would not be in each.
     """
 
     sums_only = True
@@ -107,7 +107,13 @@ class MaskingAggregator:
         names = list(releases)  # an institution's name may be anything; the session knows numbers
         result = simulate(
             dict(enumerate(releases.values())),
-            masking_policy(len(releases), terms),
+            Policy(
+                magnitude=terms.magnitude,
+                colluders=terms.colluders,
+                threshold=terms.threshold,
+                graph="complete",
+                noise_variance=terms.noise_variance,
+            ),
             context=terms.context,
             round_number=terms.round_number,
             dropouts={i: "masked_input" for i, name in enumerate(names) if name in terms.dropouts},
@@ -119,20 +125,6 @@ class MaskingAggregator:
             _by_name(result.bytes_up, names),
             _by_name(result.bytes_down, names),
         )
-
-
-def masking_policy(clients: int, terms: Terms) -> Policy:
-    """The session that opens sums of at least `terms.threshold` clients, and no others."""
-    silent = clients - terms.threshold
-    regular = clients > LARGEST_COMPLETE and silent > 0
-    return Policy(
-        magnitude=terms.magnitude,
-        colluders=terms.colluders,
-        threshold=None if regular else terms.threshold,
-        graph="regular" if regular else "complete",
-        dropouts=silent if regular else None,
-        noise_variance=terms.noise_variance,
-    )
 
 
 def _by_name(counts: Mapping[str, Mapping[int | str, int]], names: list[str]) -> dict[str, dict[str, int]]:

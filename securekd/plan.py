@@ -25,7 +25,6 @@ from securekd.privacy.release import Exposure, ReleasePhase, ReleasePlan, calibr
 from securekd.randomness import Randomness
 from securekd.training.dp_sgd import DpSgdPlan
 from securekd_protocols import ProtocolError, recommended_threshold
-from securekd_protocols.simulation import LARGEST_COMPLETE
 
 # Fewer test rows than this leave the audit's two halves empty.
 FEWEST_TESTED = 8
@@ -300,8 +299,7 @@ def _threshold(experiment: Experiment, clients: int, summing: Aggregator) -> int
         lowest = recommended_threshold(clients, cohort.colluders) if summing.sums_only else 2
     except ProtocolError as error:
         raise SettingError(f"{clients} clients, of whom {cohort.colluders} may collude: {error}") from error
-    usual = clients - math.ceil(clients / 10) if clients > LARGEST_COMPLETE else lowest
-    threshold = max(lowest, usual) if cohort.threshold is None else cohort.threshold
+    threshold = lowest if cohort.threshold is None else cohort.threshold
     if threshold < lowest:
         raise SettingError(
             f"cohort.threshold = {threshold} is unsafe for {clients} clients of whom {cohort.colluders} may collude: "
