@@ -284,6 +284,9 @@ class Student(Settings):
     consensus: Literal["mean", "weighted", "entropy_reduced"] = Field(
         "entropy_reduced", description="mean, mean weighted by (capped) examples, or entropy-reduced mean (DS-FL)"
     )
+    denoise: bool = Field(
+        False, description="smooth noisy scores over alike transfer rows before they are learnt (strategy = 'distil')"
+    )
     sharpness: float = Field(
         5.0, gt=0, description="exponent of the entropy reduction: the consensus' softmax at 1/sharpness"
     )

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from securekd.checkpoint import Arrays
+from securekd.consensus import scores_to_consensus
 from securekd.data import Examples, holdings
 from securekd.errors import RunError
 from securekd.evaluation import labels_of, log_probabilities
@@ -22,7 +23,7 @@ from securekd.parallel import Perform
 from securekd.plan import Plan
 from securekd.plugins import named
 from securekd.record import POINTS, Leakage, Point, Rate
-from securekd.strategy import RoundOutcome, scores_to_consensus, student_task
+from securekd.strategy import RoundOutcome, student_task
 from securekd.training.tasks import TrainTask, network_of
 from securekd_attacks import (
     Attack,

@@ -14,9 +14,9 @@ import numpy as np
 
 from securekd.aggregation import Aggregate, Terms
 from securekd.checkpoint import Arrays, PhaseStore, Saved
+from securekd.consensus import Known, consensus_of, mean_of, remembered, winners
 from securekd.errors import RunError
-from securekd.experiment import Experiment
-from securekd.knowledge import consensus_log_probabilities, soft_labels
+from securekd.knowledge import soft_labels
 from securekd.parallel import Perform
 from securekd.plan import Plan, PlannedClient, Question
 from securekd.plugins import named
@@ -53,8 +53,7 @@ class RoundOutcome:
         rows: the transfer rows that were answered.
         releases: each client's released integers, by name.
         aggregate: what the server got.
-        scores: mean scores (m, C) of all transfer rows, with what is remembered of the rounds before; NaN where a row
-            was never answered.
+        known: mean scores of all transfer rows, with what is remembered of the rounds before.
         learnt: the transfer rows that the student learnt.
         consensus: log-probabilities (learnt, C) made of their scores.
         student: the student's weights.
@@ -68,7 +67,7 @@ class RoundOutcome:
     rows: np.ndarray
     releases: dict[str, np.ndarray]
     aggregate: Aggregate
-    scores: np.ndarray
+    known: Known
     learnt: np.ndarray
     consensus: np.ndarray
     student: Arrays
@@ -97,11 +96,12 @@ class Distil:
         trained = train_clients(workshop, number, previous)
         rows = plan.rows(number)
         answer = ask(workshop, number, "release", plan.question, rows, trained)
-        mean = plan.question.mean(answer.aggregate.total, len(answer.aggregate.survivors))
-        scores = remembered_scores(plan, mean, rows, previous)
-        learnt = np.flatnonzero(np.isfinite(scores).all(axis=1))
-        consensus = scores_to_consensus(plan.experiment, scores[learnt])
-        return finish_round(workshop, number, trained, answer, scores, learnt, consensus)
+        before = None if previous is None else previous.known
+        memory = plan.experiment.student.memory
+        known = remembered(mean_of(plan.question, answer.aggregate), rows, before, len(plan.data.transfer), memory)
+        learnt = np.flatnonzero(np.isfinite(known.scores).all(axis=1))
+        consensus = consensus_of(plan, known, learnt)
+        return finish_round(workshop, number, trained, answer, known, learnt, consensus)
 
 
 class Pate:
@@ -120,10 +120,9 @@ class Pate:
         if plan.check is not None:
             rows, clear = self._clear_rows(workshop, number, plan.check, trained)
         answer = ask(workshop, number, "release", plan.question, rows, trained)
-        mean = plan.question.mean(answer.aggregate.total, len(answer.aggregate.survivors))
-        scores = remembered_scores(plan, mean, rows, None)
+        known = remembered(mean_of(plan.question, answer.aggregate), rows, None, len(plan.data.transfer), 0.0)
         learnt = rows if clear is None else clear
-        return finish_round(workshop, number, trained, answer, scores, learnt, winners(scores[learnt]))
+        return finish_round(workshop, number, trained, answer, known, learnt, winners(known.scores[learnt]))
 
     def _clear_rows(
         self, workshop: Workshop, number: int, check: Question, trained: dict[str, Saved]
@@ -142,14 +141,6 @@ class Pate:
                 "lower pate.threshold in a new run"
             )
         return chosen, chosen[clear[chosen]]
-
-
-def winners(scores: np.ndarray) -> np.ndarray:
-    """Log-probabilities (m, C) that give each row's winner 99%: labels, smoothed so that losses stay finite."""
-    others = 0.01 / (scores.shape[1] - 1)
-    consensus = np.full(scores.shape, np.log(others))
-    consensus[np.arange(len(scores)), scores.argmax(axis=1)] = np.log(0.99)
-    return consensus
 
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {"distil": Distil, "pate": Pate}
@@ -219,7 +210,7 @@ def finish_round(
     number: int,
     trained: dict[str, Saved],
     answer: Answer,
-    scores: np.ndarray,
+    known: Known,
     learnt: np.ndarray,
     consensus: np.ndarray,
 ) -> RoundOutcome:
@@ -234,7 +225,7 @@ def finish_round(
         rows=answer.rows,
         releases=answer.releases,
         aggregate=answer.aggregate,
-        scores=scores,
+        known=known,
         learnt=learnt,
         consensus=consensus,
         student=student.arrays,
@@ -380,24 +371,6 @@ def release(
     integers = question.release.mechanism.release(sampled * bounded.vector, randomness)
     info = {"clipped": bounded.clipped_rows, "zeroed": bounded.zeroed_rows}
     return Saved(arrays={"integers": integers}, info=info)
-
-
-def remembered_scores(plan: Plan, mean: np.ndarray, rows: np.ndarray, previous: RoundOutcome | None) -> np.ndarray:
-    """Mean scores (m, C) of all rows, averaged with those before: what was released already costs nothing more."""
-    scores = np.full((len(plan.data.transfer), mean.shape[1]), np.nan)
-    scores[rows] = mean
-    if previous is None:
-        return scores
-    memory = plan.experiment.student.memory
-    both = memory * previous.scores + (1.0 - memory) * scores
-    return np.where(np.isnan(both), np.where(np.isnan(scores), previous.scores, scores), both)
-
-
-def scores_to_consensus(experiment: Experiment, mean: np.ndarray) -> np.ndarray:
-    """Mean scores to log-probabilities; entropy-reduced where the configuration says so."""
-    student = experiment.student
-    sharpness = student.sharpness if student.consensus == "entropy_reduced" else 1.0
-    return consensus_log_probabilities(mean, scores=experiment.release.scores, sharpness=sharpness)
 
 
 def _aggregate(plan: Plan, integers: dict[str, np.ndarray], terms: Terms) -> Saved:

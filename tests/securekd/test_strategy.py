@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from securekd.consensus import winners
 from securekd.errors import RunError
 from securekd.plan import make_plan
 from securekd.privacy.accountant import guarantees
 from securekd.privacy.ledger import Ledger, read_ledger
 from securekd.record import Result
 from securekd.runner import run
-from securekd.strategy import release, winners
+from securekd.strategy import release
 from securekd.training.tasks import network_of, state_of
 from tests.securekd.conftest import small
 
