@@ -17,7 +17,7 @@ from securekd_protocols.books import CommitBook, FrameList, KeyBook, Revealed
 from securekd_protocols.errors import BrokenCommitment, MalformedMessage, TamperedInput
 from securekd_protocols.frame import Frame
 from securekd_protocols.graph import CompleteGraph, Graph, graph_seed, ring_graph
-from securekd_protocols.keys import AgreementKey, Binding, commit_to_reveal, input_tag
+from securekd_protocols.keys import AgreementKey, Binding, commit_to_reveal, input_tag_holds
 from securekd_protocols.masking.secrets import check_advertise
 from securekd_protocols.masking.session import limits_of
 from securekd_protocols.messages import (
@@ -127,7 +127,7 @@ class Collected:
 
     def _take_input(self, sender: int, message: MaskedInput) -> None:
         secret = self.session_key.agree(self.advertised[sender].share_key)
-        if input_tag(secret, self.binding, sender, message.words) != message.tag:
+        if not input_tag_holds(message.tag, secret, self.binding, sender, message.words):
             raise TamperedInput(f"the masked input of client {sender} does not authenticate", "have it sent again")
         self.total += self.parameters.ring.unpack(message.words)
 
