@@ -16,6 +16,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 PRIME = 2**256 + 297
 CHUNK = 1 << 18
@@ -74,10 +75,21 @@ def client_limit(case: CaseLike) -> float:
 
 
 def server_limit(case: CaseLike) -> float:
-    """CPU seconds that no server can do without: additions, and the masks that are left over."""
-    left = case.clients - case.dropouts
-    masks = left + case.dropouts * min(case.degree, left)
-    return left * addition_s(case.length) + masks * mask_s(case.length)
+    """CPU seconds that no server of an authenticated protocol can do without.
+
+    Each vector is added and authenticated; each message that comes is verified, each that goes signed; the masks that
+    are left over are taken away, with an agreement for each pair of a dropout and a neighbour.
+    """
+    left, regular = case.clients - case.dropouts, case.degree < case.clients - 1
+    pairs = case.dropouts * min(case.degree, left)
+    verified = (3 if regular else 2) * case.clients + 3 * left
+    signed = 2 * case.clients + left + 3 if regular else case.clients + 4
+    return (
+        left * (addition_s(case.length) + tag_s(case.length))
+        + (left + pairs) * (mask_s(case.length) + agreement_s())
+        + verified * verification_s()
+        + signed * signing_s()
+    )
 
 
 @lru_cache
@@ -104,6 +116,13 @@ def addition_s(length: int) -> float:
 
 
 @lru_cache
+def tag_s(length: int) -> float:
+    """One AES-256-GMAC over a vector of 4 bytes a value."""
+    data, key = bytes(4 * length), AESGCM(bytes(32))
+    return _many(lambda: key.encrypt(bytes(12), b"", data), length)
+
+
+@lru_cache
 def agreement_s() -> float:
     """One X25519 agreement, keys in memory."""
     ours, theirs = X25519PrivateKey.generate(), X25519PrivateKey.generate().public_key()
@@ -116,6 +135,13 @@ def verification_s() -> float:
     key = Ed25519PrivateKey.generate()
     signature, public = key.sign(b"x" * 70), key.public_key()
     return typical(lambda: [public.verify(signature, b"x" * 70) for _ in range(100)]) / 100
+
+
+@lru_cache
+def signing_s() -> float:
+    """One Ed25519 signature."""
+    key = Ed25519PrivateKey.generate()
+    return typical(lambda: [key.sign(b"x" * 70) for _ in range(100)]) / 100
 
 
 @lru_cache

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
-_HEAD = """# Secure aggregation: this library, its physical limit, and Flower's SecAgg+
-
+_ABOUT = """
 Made by `benchmarks/secure_aggregation.py` in one run on {cpu}, Python {python}, numpy {numpy}, cryptography
-{cryptography}, flwr {flwr}. CPU time of one process; a client's is the median over all clients that last to the end. k
-is the number of neighbours (n − 1: the complete graph), t the threshold, D the clients that fall silent before they
-send their input. *Limit* is the sum of what an authenticated protocol can not do without, measured in the same run.
-Flower is given the same clients, neighbours, threshold and length; its bytes are counted without framing. The machine's
-load average at the end of the run was {load}: where it is above the number of cores, caches and memory were shared, and
-what is bound by them (this library's server above all) shows slower than on a quiet machine.
-
-| n | k | t | d | D | client, ms | ÷ limit | Fl. ÷ ours | server, s | ÷ limit | Fl. ÷ ours | bytes a value | Flower's |
-| --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
+{cryptography}, flwr {flwr}. CPU time of one process; a client's is the median over all clients that last to the end,
+and up to 100 clients each time of this library is the median of three sessions. k is the number of neighbours (n − 1:
+the complete graph), t the threshold, D the clients that fall silent before they send their input. *Limit* is the sum of
+what an authenticated protocol can not do without, measured in the same run with everything in the cache. Flower is
+given the same clients, neighbours, threshold and length; its SecAgg+ signs nothing, and its bytes are counted without
+framing. *Fl. ÷ limit* is Flower's server time over the limit: no authenticated protocol gets further. {load}
 """
+_COLUMNS = [
+    *("n", "k", "t", "d", "D", "client, ms", "÷ limit", "Fl. ÷ ours"),
+    *("server, s", "÷ limit", "Fl. ÷ ours", "Fl. ÷ limit"),
+    *("bytes a value", "Flower's"),
+]
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """One line for each case."""
-    lines = [_line(row) for row in results["rows"]]
+    """What was measured, and one line for each case."""
+    about = " ".join(_ABOUT.split()).format(load=_load(results), **results["machine"])
+    head = ["# Secure aggregation: this library, its physical limit, and Flower's SecAgg+", "", fill(about, 120), ""]
+    lines = [_cells(_COLUMNS), _cells(["--:"] * len(_COLUMNS)), *(_line(row) for row in results["rows"])]
     left_out = [row for row in results["rows"] if isinstance(row["ours"], str) or isinstance(row["flower"], str)]
     tail = ["\nA dash is a size that was left out:"] if left_out else []
     for row in left_out:
@@ -38,7 +42,19 @@ def markdown(results: dict[str, Any]) -> str:
         f"\nMost memory of a client at d = {longest}, rounding included and the caller's floats not: "
         f"{max(peaks, default=0):.1f} vectors of 4 bytes a value (measured up to 32 clients)."
     )
-    return _HEAD.format(**results["machine"]) + "\n".join(lines) + "\n" + "\n".join(tail) + "\n"
+    return "\n".join(head + lines + tail) + "\n"
+
+
+def _load(results: dict[str, Any]) -> str:
+    """How busy the machine was: this benchmark by itself makes a load of one."""
+    loads, cores = [row["load"] for row in results["rows"]], int(results["machine"]["cores"])
+    said = f"The machine's load average was {min(loads):.1f} to {max(loads):.1f} on {cores} cores"
+    if max(loads) <= max(1.5, cores - 0.5):
+        return f"{said}."
+    return (
+        f"{said}: others shared caches and memory, and what is bound by them, this library's server above all, shows "
+        "slower than on a quiet machine."
+    )
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -51,8 +67,13 @@ def _line(row: dict[str, Any]) -> str:
         else:
             cells += ["–", "–"]
         cells.append(f"{flower[side] / ours[side]:.1f}" if both else "–")
+    cells.append(f"{flower['server_s'] / limit['server_s']:.1f}" if isinstance(flower, dict) else "–")
     cells.append(f"{ours['up'] / case['length']:.3f}" if isinstance(ours, dict) else "–")
     cells.append(f"{flower['up'] / case['length']:.3f}" if isinstance(flower, dict) else "–")
+    return _cells(cells)
+
+
+def _cells(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 

@@ -110,7 +110,7 @@ def parse_frame(data: Bytes, limits: Limits) -> Frame:
     view = memoryview(data)
     if len(view) < OVERHEAD:
         raise MalformedMessage(f"{len(view)} bytes, fewer than any frame's {OVERHEAD}", _RESEND)
-    magic, version, kind_byte, sender, session_id, transcript, length = _HEADER.unpack(view[:HEADER_BYTES])
+    magic, version, kind_byte, sender, session_id, transcript, length = _HEADER.unpack_from(view)
     if magic != MAGIC:
         raise MalformedMessage(f"a frame that begins with {bytes(magic)!r}, not {MAGIC!r}", _RESEND)
     if version != VERSION:

@@ -1,5 +1,6 @@
 """The rule for k and t against its published values, and against a slow twin in fractions."""
 
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil, comb
 
@@ -109,6 +110,16 @@ def test_the_choice_is_the_smallest_that_passes_its_own_check(n, colluders, drop
     ):
         with pytest.raises(GraphUnsafe):
             check_graph(demand, wrong)
+
+
+@pytest.mark.parametrize("n", [101, 300, 1000, 10_000])
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2])
+def test_no_two_answers_and_no_input_alone(n, share):
+    """What the specification's argument rests on: 2t > k + t₁, t₁ being the most corrupt neighbours of anybody."""
+    demand = GraphDemand(n, ceil(share * n), ceil(share * n), restarts=16)
+    choice = choose_graph(demand)
+    corrupt = thresholds_allowed(replace(demand, malicious_server=False), choice.degree).start - 1
+    assert 2 * choice.threshold - choice.degree - corrupt >= 1
 
 
 def test_restarts_cost_bits():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -19,6 +20,8 @@ from securekd_protocols.keys import (
     check_canonical,
     check_order,
     derive,
+    input_tag,
+    input_tag_holds,
     seal,
     signature_holds,
     unseal,
@@ -133,6 +136,23 @@ def test_boxes_open_for_their_one_recipient_session_and_direction():
     ]:
         with pytest.raises(TamperedShare):
             unseal(secret, binding, sender, recipient, box)
+
+
+def test_an_input_tag_is_gmac_and_of_one_vector_session_and_client(monkeypatch):
+    secret, binding, words = b"s" * 32, Binding(b"i" * 32, b"t" * 32), bytes(range(100))
+    key = derive(secret, Label.INPUT_TAG, binding, 3, size=32)
+    tag = input_tag(secret, binding, 3, words)
+    assert tag == AESGCM(key).encrypt(bytes(12), b"", words)
+    monkeypatch.setattr("securekd_protocols.keys._TAGGED_AT_ONCE", 24)  # as the longest vectors are: in pieces
+    assert tag == input_tag(secret, binding, 3, memoryview(words))
+    assert input_tag_holds(tag, secret, binding, 3, words)
+    for other in (
+        (secret, binding, 3, words[:-1] + b"x"),
+        (secret, binding, 4, words),
+        (secret, Binding(b"i" * 32, b"u" * 32), 3, words),
+        (b"u" * 32, binding, 3, words),
+    ):
+        assert not input_tag_holds(tag, *other)
 
 
 def test_sources_give_what_is_asked_and_do_not_repeat():

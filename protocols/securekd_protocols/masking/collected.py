@@ -17,7 +17,7 @@ from securekd_protocols.books import CommitBook, FrameList, KeyBook, Revealed
 from securekd_protocols.errors import BrokenCommitment, MalformedMessage, TamperedInput
 from securekd_protocols.frame import Frame
 from securekd_protocols.graph import CompleteGraph, Graph, graph_seed, ring_graph
-from securekd_protocols.keys import AgreementKey, Binding, commit_to_reveal, input_tag
+from securekd_protocols.keys import AgreementKey, Binding, commit_to_reveal, input_tag_holds
 from securekd_protocols.masking.secrets import check_advertise
 from securekd_protocols.masking.session import limits_of
 from securekd_protocols.messages import (
@@ -51,7 +51,7 @@ class Collected:
         key_owners: Client by key, to find duplicates.
         frames: Whole frames that other clients will verify, by sender.
         graph: Who deals with whom; known after the advertise stage.
-        boxes: By recipient.
+        boxes: Sealed shares by recipient, and for each by sender.
         binding: What masks are derived for; known after the share stage.
         sharers: Whose shares were delivered.
         survivors: Whose inputs are in the sum.
@@ -66,7 +66,7 @@ class Collected:
     key_owners: dict[bytes, int] = field(default_factory=dict)
     frames: dict[int, bytes] = field(default_factory=dict)
     graph: Graph = field(default_factory=lambda: CompleteGraph(0))
-    boxes: dict[int, list[Box]] = field(default_factory=dict)
+    boxes: dict[int, dict[int, bytes]] = field(default_factory=dict)
     binding: Binding = field(default_factory=lambda: Binding(b"", b""))
     sharers: tuple[int, ...] = ()
     survivors: tuple[int, ...] = ()
@@ -123,11 +123,11 @@ class Collected:
         if {box.peer for box in boxes} != expected:
             raise MalformedMessage(f"client {sender} does not share with exactly its neighbours", _DROP)
         for box in boxes:
-            self.boxes.setdefault(box.peer, []).append(Box(sender, box.sealed))
+            self.boxes.setdefault(box.peer, {})[sender] = box.sealed
 
     def _take_input(self, sender: int, message: MaskedInput) -> None:
         secret = self.session_key.agree(self.advertised[sender].share_key)
-        if input_tag(secret, self.binding, sender, message.words) != message.tag:
+        if not input_tag_holds(message.tag, secret, self.binding, sender, message.words):
             raise TamperedInput(f"the masked input of client {sender} does not authenticate", "have it sent again")
         self.total += self.parameters.ring.unpack(message.words)
 
@@ -165,10 +165,11 @@ class Collected:
 
     def deliveries(self) -> dict[int, bytes]:
         """What each client reads after the share stage."""
-        sharers, bodies = set(self.sharers), {}
+        bodies = {}
         for index in self.sharers:
-            boxes = sorted((box for box in self.boxes[index] if box.peer in sharers), key=lambda box: box.peer)
-            bodies[index] = ShareDelivery(self.sharers, tuple(boxes)).encode()
+            sealed = self.boxes[index]
+            boxes = tuple(Box(peer, sealed[peer]) for peer in sorted(sealed))
+            bodies[index] = ShareDelivery(self.sharers, boxes).encode()
         return bodies
 
     def proofs(self) -> dict[int, bytes]:

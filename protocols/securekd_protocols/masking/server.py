@@ -144,7 +144,8 @@ class MaskingServer:
         step = self._check_order(frame)
         self._collected.take(frame, bytes(data) if frame.header.kind in (Kind.ADVERTISE, Kind.CONSISTENCY) else b"")
         self._answered[frame.header.sender] = frame.digest
-        return [] if self.waiting_for else self._close(step)
+        everybody = len(self._answered) == len(self._left)  # only those who are left can have answered
+        return self._close(step) if everybody else []
 
     def close_phase(self) -> list[Outgoing]:
         """Wait no longer: whoever has not answered the open stage has dropped out.
