@@ -80,7 +80,7 @@ def train_plain(
         randomness=randomness,
         device=device,
     )
-    return TrainingOutcome(steps=steps, zeroed=0)
+    return TrainingOutcome(steps=steps, zeroed=0, gradients=None)
 
 
 def _shuffled(rows: int, batch_size: int, randomness: np.random.Generator) -> Iterator[Tensor]:
