@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 Label = str | int
 
 # A keystream is what a cipher makes of zeros; so few at a time stay in the cache.
-ZEROS = bytes(1 << 15)
+ZEROS = bytes(1 << 16)
 
 
 class Csprng:
@@ -35,7 +35,7 @@ class Csprng:
     def words(self, count: int) -> np.ndarray:
         """`count` uniform 64-bit words (uint64)."""
         words = np.empty(count, dtype="<u8")
-        view = memoryview(words).cast("B")
+        view = words.view(np.uint8).data
         for start in range(0, len(view), len(ZEROS)):
             part = view[start : start + len(ZEROS)]
             self._stream.update_into(ZEROS[: len(part)], part)

@@ -5,8 +5,9 @@ set, the server distils their mean into the student, and clients learn it before
 kind is plugged in as `strategy = "module:attribute"`: an object with `play`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from securekd.plan import Plan, PlannedClient
 from securekd.plugins import named
 from securekd.privacy.ledger import Ledger
 from securekd.privacy.release import noised_integers
-from securekd.training.dp_sgd import predict
+from securekd.training.dp_sgd import Gradients, predict
 from securekd.training.tasks import Lesson, TrainTask, network_of
 
 
@@ -57,6 +58,7 @@ class RoundOutcome:
         clipped_rows: share of released rows that the clip shortened.
         zeroed_rows: released rows that were not finite.
         zeroed_gradients: per-example gradients that were not finite.
+        gradients: how many clients' clipped gradients were computed in which way.
     """
 
     number: int
@@ -69,6 +71,7 @@ class RoundOutcome:
     clipped_rows: float
     zeroed_rows: int
     zeroed_gradients: int
+    gradients: Mapping[Gradients, int] = field(default_factory=dict)
 
 
 class Strategy(Protocol):
@@ -116,6 +119,7 @@ class Distil:
             clipped_rows=sum(s.info["clipped"] for s in released.values()) / rows,
             zeroed_rows=sum(s.info["zeroed"] for s in released.values()),
             zeroed_gradients=sum(s.info["zeroed"] for s in trained.values()),
+            gradients=Counter(s.info["gradients"] for s in trained.values() if s.info.get("gradients")),
         )
 
     def _train(self, workshop: Workshop, number: int, previous: RoundOutcome | None) -> dict[str, Saved]:

@@ -1,11 +1,12 @@
 """Clipped gradients of a head on fixed features, without the gradient of any one example.
 
-For a linear layer z = W·a + b and δ = ∂loss/∂z, an example's gradients are the outer product δ·aᵀ and δ: their squared
-norm is ‖δ‖²·(‖a‖² + 1), and the sum of clipped ones is a single matrix product of rescaled δ and a (Goodfellow 2015,
+For a linear layer z = W·a + b and δ = ∂loss/∂z, an example's gradients are the outer product δ·aᵀ and δ: their norm is
+‖δ‖·√(‖a‖² + 1), and the sum of clipped ones is a single matrix product of rescaled δ and a (Goodfellow 2015,
 arXiv:1510.01799). What the hooks need for each example, a copy of all parameters, is never made.
 """
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -24,19 +25,21 @@ class Features:
 
     Attributes:
         values: (N, D).
-        squares: their squared norms, float64 (N,); infinite where longer than `LONGEST`.
+        lengths: √(‖a‖² + 1), or ‖a‖ where the layer that they enter has no bias: a gradient's norm for ‖δ‖ = 1;
+            float64 (N, 1), infinite beyond `LONGEST`.
     """
 
     values: Tensor
-    squares: Tensor
+    lengths: Tensor
 
     @classmethod
-    def of(cls, values: Tensor) -> "Features":
-        """The features with their squared norms; a few thousand rows at a time become float64."""
-        return cls(values, torch.cat([_bounded_squares(part) for part in torch.split(values, 4096)]))
+    def of(cls, values: Tensor, head: nn.Sequential) -> "Features":
+        """The features that enter `head`; a few thousand rows at a time become float64."""
+        bias = _linear_layers(head)[0].bias is not None
+        return cls(values, torch.cat([_lengths(part, bias) for part in torch.split(values, 4096)]))
 
     def __getitem__(self, rows: Tensor) -> "Features":
-        return Features(self.values.index_select(0, rows), self.squares.index_select(0, rows))
+        return Features(self.values.index_select(0, rows), self.lengths.index_select(0, rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +86,16 @@ def clipped_sums(head: nn.Sequential, features: Features, labels: Tensor, clip: 
         labels: classes (B,).
         clip: C, the L2 norm that no example's gradient exceeds.
     """
-    layers, inputs, deltas = _backward(head, features.values, labels)
-    squares = torch.zeros_like(features.squares)
-    for i, (layer, entering, delta) in enumerate(zip(layers, inputs, deltas, strict=True)):
-        lengths = features.squares if i == 0 else _bounded_squares(entering)
-        squares += _squares(delta) * (lengths + (layer.bias is not None))
-    factor = factors_of(squares, clip)
+    inputs, deltas = _backward(head, features.values, labels)
+    layers = _linear_layers(head)
+    lengths = [
+        features.lengths,
+        *(_lengths(a, x.bias is not None) for a, x in zip(inputs[1:], layers[1:], strict=True)),
+    ]
+    norms = reduce(torch.hypot, [_norms(delta) * length for delta, length in zip(deltas, lengths, strict=True)])
+    factor = factors_of(norms, clip)
     zeroed = len(factor) - int(factor.count_nonzero())
-    scale = factor.to(features.values.dtype).unsqueeze(1)
+    scale = factor.to(features.values.dtype)
     if zeroed:  # 0 times infinity would not be 0
         inputs = [entering.masked_fill(scale == 0, 0.0) for entering in inputs]
         deltas = [delta.masked_fill(scale == 0, 0.0) for delta in deltas]
@@ -102,17 +107,13 @@ def clipped_sums(head: nn.Sequential, features: Features, labels: Tensor, clip: 
 
 
 @torch.enable_grad()
-def _backward(
-    head: nn.Sequential, features: Tensor, labels: Tensor
-) -> tuple[list[nn.Linear], list[Tensor], list[Tensor]]:
-    """The linear layers, what enters each (B, in), and each example's δ (B, out) at its output."""
-    layers: list[nn.Linear] = []
+def _backward(head: nn.Sequential, features: Tensor, labels: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """What enters each linear layer (B, in), and each example's δ at its output (B, out)."""
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
     x = features
     for layer in head:
         if isinstance(layer, nn.Linear):
-            layers.append(layer)
             inputs.append(x.detach())
             x = linear(x, layer.weight.detach(), None if layer.bias is None else layer.bias.detach())
             outputs.append(x if x.requires_grad else x.requires_grad_())
@@ -122,14 +123,20 @@ def _backward(
     last.scatter_add_(1, labels.unsqueeze(1), last.new_full((len(labels), 1), -1.0))
     # Examples do not touch each other, so each row of an earlier δ is an example's own too.
     earlier = torch.autograd.grad(x, outputs[:-1], last) if outputs[:-1] else ()
-    return layers, inputs, [*earlier, last]
+    return inputs, [*earlier, last]
 
 
-def _bounded_squares(rows: Tensor) -> Tensor:
-    squares = _squares(rows)
-    return torch.where(squares <= LONGEST**2, squares, torch.inf)  # a NaN becomes infinite too
+def _linear_layers(head: nn.Sequential) -> list[nn.Linear]:
+    return [layer for layer in head if isinstance(layer, nn.Linear)]
 
 
-def _squares(rows: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(rows.double(), dim=1)
-    return norms.square_()
+def _lengths(entering: Tensor, bias: bool) -> Tensor:
+    norms = _norms(entering)
+    lengths = torch.hypot(norms, torch.ones_like(norms)) if bias else norms
+    return torch.where(norms <= LONGEST, lengths, torch.inf)  # a NaN becomes infinite too
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """L2 norms of rows (B, D), summed in float64: (B, 1)."""
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
+    return norms

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from securekd.errors import ModelError
 from securekd.randomness import Csprng
 from securekd.training.closed_form import Features, clipped_sums
-from securekd.training.frozen import Split, compute_features, split_frozen
+from securekd.training.frozen import compute_features, split_frozen
 from securekd.training.mechanism import add_noise, factors_of
 
 # How a model's clipped gradients are computed.
@@ -94,9 +94,10 @@ class StrictDPOptimizer(DPOptimizer):  # type: ignore[misc]
 
     def add_noise(self) -> None:
         """Gaussian noise of standard deviation noise_multiplier·C on the summed gradients."""
-        add_noise([p.summed_grad for p in self.params], self.noise_multiplier * self.max_grad_norm, self._csprng)
-        for parameter in self.params:
-            parameter.grad = parameter.summed_grad.view_as(parameter)
+        flat = torch.cat([p.summed_grad.flatten() for p in self.params])
+        add_noise(flat, self.noise_multiplier * self.max_grad_norm, self._csprng)
+        for parameter, noised in zip(self.params, torch.split(flat, [p.numel() for p in self.params]), strict=True):
+            parameter.grad = noised.view_as(parameter)
 
     def scale_grad(self) -> None:
         """Divide by the expected batch size q·N, which (unlike the drawn one) is public."""
@@ -127,7 +128,7 @@ def clip_factors(grads: list[Tensor], clip: float) -> Tensor:
         rows = max(1, NORM_CHUNK // max(1, grad[0].numel())) if len(grad) else 1
         for start in range(0, len(grad), rows):  # a float64 copy of all at once would not stay in the cache
             squares[start : start + rows] += grad[start : start + rows].flatten(1).double().square().sum(1)
-    return factors_of(squares, clip)
+    return factors_of(squares.sqrt(), clip)
 
 
 def train_dp(
@@ -166,7 +167,7 @@ def train_dp(
         sgd = torch.optim.SGD(trainable, lr=learning_rate, momentum=momentum)
         zeroed = train_with_hooks(model, sgd, x, y, plan, randomness, micro_batch=micro_batch, device=device)
         return TrainingOutcome(steps=plan.steps, zeroed=zeroed, gradients="hooks")
-    features = Features.of(compute_features(split, x, micro_batch=micro_batch, device=device))
+    features = Features.of(compute_features(split, x, micro_batch=micro_batch, device=device), split.head)
     zeroed = train_head(
         split.head, features, y.to(device), plan, randomness, learning_rate=learning_rate, momentum=momentum
     )
@@ -196,14 +197,18 @@ def train_head(
         momentum: of SGD (Polyak's, as in torch). The velocity is kept in sums, not means, over the expected batch:
             each clipped sum is added to it in one product, and the noise lands on it directly.
     """
-    velocity: dict[Tensor, Tensor] = {p: torch.zeros_like(p) for p in head.parameters()}
+    sizes = [p.numel() for p in head.parameters()]
+    flat = torch.zeros(sum(sizes), device=labels.device)
+    velocity: dict[Tensor, Tensor] = {
+        p: part.view_as(p) for p, part in zip(head.parameters(), torch.split(flat, sizes), strict=True)
+    }
     rate = learning_rate / (plan.sampling_rate * len(labels))
     zeroed = 0
     for _ in range(plan.steps):
         rows = torch.from_numpy(randomness.poisson_sample(len(labels), plan.sampling_rate)).to(labels.device)
         sums = clipped_sums(head, features[rows], labels.index_select(0, rows), plan.clip)
         sums.add_to(velocity, decay=momentum)
-        add_noise(list(velocity.values()), plan.noise_multiplier * plan.clip, randomness)
+        add_noise(flat, plan.noise_multiplier * plan.clip, randomness)
         for parameter, moved in velocity.items():
             parameter.sub_(moved, alpha=rate)
         zeroed += sums.zeroed
