@@ -74,7 +74,8 @@ class ClippedSums:
         for product in self.products:
             totals[product.layer.weight].addmm_(product.scaled.T, product.entering, beta=decay)
             if product.layer.bias is not None:
-                totals[product.layer.bias].mul_(decay).add_(product.scaled.sum(0))
+                ones = product.scaled.new_ones(len(product.scaled))
+                totals[product.layer.bias].addmv_(product.scaled.T, ones, beta=decay)
 
 
 def clipped_sums(head: nn.Sequential, features: Features, labels: Tensor, clip: float) -> ClippedSums:
