@@ -77,6 +77,10 @@ class Round(_Part):
     clipped_rows: float = Field(description="share of released rows that the clip shortened")
     zeroed_rows: int = Field(description="released rows with a NaN or infinite logit, sent as zeros")
     zeroed_gradients: int = Field(description="per-example gradients that were not finite, counted as zero")
+    gradients: dict[Literal["closed_form", "hooks"], int] = Field(
+        default_factory=dict,
+        description="how many clients' clipped gradients were computed in which way; empty without DP-SGD",
+    )
 
 
 class GuaranteeRecord(_Part):

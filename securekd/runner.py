@@ -323,6 +323,7 @@ def _round(plan: Plan, outcome: RoundOutcome) -> Round:
         clipped_rows=outcome.clipped_rows,
         zeroed_rows=outcome.zeroed_rows,
         zeroed_gradients=outcome.zeroed_gradients,
+        gradients=dict(outcome.gradients),
     )
 
 

@@ -5,8 +5,9 @@ set, the server distils their mean into the student, and clients learn it before
 kind is plugged in as `strategy = "module:attribute"`: an object with `play`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from securekd.plan import Plan, PlannedClient, Question
 from securekd.plugins import named
 from securekd.privacy.ledger import Ledger
 from securekd.privacy.release import ReleasePhase
-from securekd.training.dp_sgd import predict
+from securekd.training.dp_sgd import Gradients, predict
 from securekd.training.tasks import Lesson, TrainTask, network_of
 
 
@@ -60,6 +61,7 @@ class RoundOutcome:
         clipped_rows: share of released rows that the clip shortened.
         zeroed_rows: released rows that were not finite.
         zeroed_gradients: per-example gradients that were not finite.
+        gradients: how many clients' clipped gradients were computed in which way.
     """
 
     number: int
@@ -74,6 +76,7 @@ class RoundOutcome:
     clipped_rows: float
     zeroed_rows: int
     zeroed_gradients: int
+    gradients: Mapping[Gradients, int] = field(default_factory=dict)
 
 
 class Strategy(Protocol):
@@ -232,6 +235,7 @@ def finish_round(
         clipped_rows=answer.clipped_rows,
         zeroed_rows=answer.zeroed_rows,
         zeroed_gradients=sum(s.info["zeroed"] for s in trained.values()),
+        gradients=Counter(s.info["gradients"] for s in trained.values() if s.info.get("gradients")),
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from securekd.errors import ModelError
+from securekd.models.sequence import as_sequence
 from securekd.models.shape import InputShape
 
 REFUSED = {
@@ -23,12 +24,16 @@ REFUSED = {
 
 
 class Classifier(nn.Module):
-    """A Hugging Face model behind `inputs -> logits`."""
+    """A Hugging Face model behind `inputs -> logits`; with `frozen`, only what comes after its encoder is trained."""
 
-    def __init__(self, model: nn.Module, modality: str) -> None:
+    def __init__(self, model: nn.Module, shape: InputShape, *, frozen: bool = False) -> None:
         super().__init__()
         self.model = model
-        self.modality = modality
+        self.modality = shape.modality
+        self._shape = shape
+        self._frozen = frozen
+        if frozen:
+            _encoder(model).requires_grad_(False)
         self._spell_positions = "position_ids" in inspect.signature(model.forward).parameters and not any(
             # RoBERTa and its kin number positions themselves, for each example, from their padding index on.
             name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
@@ -45,11 +50,41 @@ class Classifier(nn.Module):
             extra["position_ids"] = positions.expand(inputs.shape).contiguous()
         return self.model(input_ids=inputs, attention_mask=(inputs != 0).long(), **extra).logits  # type: ignore[no-any-return]
 
+    def train(self, mode: bool = True) -> "Classifier":
+        """Set the mode; a frozen encoder, and all else without a trainable parameter, stays in inference mode."""
+        super().train(mode)
+        if self._frozen:
+            for part in self.modules():
+                if not any(p.requires_grad for p in part.parameters()):
+                    part.training = False
+        return self
+
+    def as_sequence(self) -> nn.Sequential | None:
+        """The frozen encoder with its pooling, and the head's layers; None unless it is frozen, and just that."""
+        device = next(self.parameters()).device
+        return as_sequence(self, self._trial_inputs().to(device)) if self._frozen else None
+
+    def _trial_inputs(self) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        size = (8, *self._shape.dimensions)
+        if self.modality == "image":
+            return torch.rand(size, generator=generator)
+        return torch.randint(1, self._shape.vocabulary, size, generator=generator)
+
 
 def transformers(
-    shape: InputShape, *, path: str | None = None, model_type: str | None = None, **options: Any
+    shape: InputShape,
+    *,
+    path: str | None = None,
+    model_type: str | None = None,
+    frozen: bool = False,
+    **options: Any,
 ) -> nn.Module:
-    """A classifier from a local folder (`path`) or from a configuration (`model_type` and its arguments)."""
+    """A classifier from a local folder (`path`) or from a configuration (`model_type` and its arguments).
+
+    With `frozen`, only the classification head is trained, in inference mode's features of the encoder: without its
+    dropout, or any other.
+    """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from transformers import AutoConfig, AutoModelForImageClassification, AutoModelForSequenceClassification
 
@@ -85,7 +120,19 @@ def transformers(
         raise ModelError(
             f"cannot build {config.model_type!r} for {shape.modality} data: {str(error).splitlines()[0]}"
         ) from error
-    return Classifier(model, shape.modality)
+    return Classifier(model, shape, frozen=frozen)
+
+
+def _encoder(model: nn.Module) -> nn.Module:
+    encoder = getattr(model, "base_model", model)
+    if encoder is model or not any(p.requires_grad for p in _outside(model, encoder)):
+        raise ModelError(f"{type(model).__name__} has no head apart from its encoder, so it cannot be frozen")
+    return encoder
+
+
+def _outside(model: nn.Module, encoder: nn.Module) -> list[nn.Parameter]:
+    inside = set(encoder.parameters())
+    return [p for p in model.parameters() if p not in inside]
 
 
 def _fitting(shape: InputShape) -> dict[str, Any]:

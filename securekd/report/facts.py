@@ -139,6 +139,20 @@ def against_fedavg(result: Result) -> str:
     )
 
 
+def gradients(result: Result) -> str | None:
+    """How the clipped gradients of DP-SGD were computed, in words; None where nobody took any."""
+    ways = result.rounds[-1].gradients if result.rounds else {}
+    closed, hooks = ways.get("closed_form", 0), ways.get("hooks", 0)
+    if not closed + hooks:
+        return None
+    quick = "in closed form, on features computed once"
+    slow = "example by example, through hooks in the model"
+    if not closed or not hooks:
+        return f"Clipped gradients were computed {quick if closed else slow}, for every client."
+    some = f"for {closed} of {closed + hooks} clients"
+    return f"Clipped gradients were computed {quick}, {some}, and {slow}, for the others."
+
+
 def configuration(experiment: Mapping[str, Any]) -> str:
     """The resolved configuration as TOML, settings that are unset left away."""
     text = tomli_w.dumps(_without_none(experiment))

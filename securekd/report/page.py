@@ -99,6 +99,7 @@ def _context(result: Result) -> Mapping[str, Any]:
         "holdings": facts.holdings_shown(result.data),
         "clients_shown": facts.CLIENTS_SHOWN,
         "against_fedavg": facts.against_fedavg(result),
+        "gradients": facts.gradients(result),
         "configuration": facts.configuration(result.experiment),
         "plots": _plots(result, bars, points),
     }

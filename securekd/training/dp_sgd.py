@@ -3,11 +3,14 @@
 What stock use leaves open is closed here: an own Poisson sampler at the rate that is accounted for, a step with noise
 also when the sample is empty, norms accumulated in float64 and clipped a hair under C, non-finite gradients zeroed
 and counted, batch dimensions compared over all parameters, a loss for each example, and noise from a CSPRNG.
+
+Where only a head on fixed features is trained, its clipped gradients have a closed form, which is taken instead: the
+same mechanism with the same draws, so that both ways give the same weights up to rounding.
 """
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,9 +22,12 @@ from torch.nn.functional import cross_entropy
 
 from securekd.errors import ModelError
 from securekd.randomness import Csprng
+from securekd.training.closed_form import Features, clipped_sums
+from securekd.training.frozen import compute_features, split_frozen
+from securekd.training.mechanism import add_noise, factors_of
 
-# Clipping stops this far below C, which covers the rounding of float32 products; norms themselves are float64.
-CLIP_MARGIN = 1.0 - 1e-6
+# How a model's clipped gradients are computed.
+Gradients = Literal["closed_form", "hooks"]
 
 # Entries whose squares are summed in float64 at a time.
 NORM_CHUNK = 1 << 19
@@ -51,10 +57,12 @@ class TrainingOutcome:
     Attributes:
         steps: steps taken.
         zeroed: per-example gradients that were not finite, and counted as zero.
+        gradients: how clipped gradients were computed; None without privacy.
     """
 
     steps: int
     zeroed: int
+    gradients: Gradients | None
 
 
 class StrictDPOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -86,10 +94,10 @@ class StrictDPOptimizer(DPOptimizer):  # type: ignore[misc]
 
     def add_noise(self) -> None:
         """Gaussian noise of standard deviation noise_multiplier·C on the summed gradients."""
-        scale = self.noise_multiplier * self.max_grad_norm
-        for parameter in self.params:
-            noise = torch.from_numpy(self._csprng.normal(parameter.numel())).view_as(parameter)
-            parameter.grad = (parameter.summed_grad.double() + scale * noise.to(parameter.device)).to(parameter.dtype)
+        flat = torch.cat([p.summed_grad.flatten() for p in self.params])
+        add_noise(flat, self.noise_multiplier * self.max_grad_norm, self._csprng)
+        for parameter, noised in zip(self.params, torch.split(flat, [p.numel() for p in self.params]), strict=True):
+            parameter.grad = noised.view_as(parameter)
 
     def scale_grad(self) -> None:
         """Divide by the expected batch size q·N, which (unlike the drawn one) is public."""
@@ -120,9 +128,7 @@ def clip_factors(grads: list[Tensor], clip: float) -> Tensor:
         rows = max(1, NORM_CHUNK // max(1, grad[0].numel())) if len(grad) else 1
         for start in range(0, len(grad), rows):  # a float64 copy of all at once would not stay in the cache
             squares[start : start + rows] += grad[start : start + rows].flatten(1).double().square().sum(1)
-    norms = squares.sqrt()
-    factor = (clip * CLIP_MARGIN / norms.clamp(min=1e-300)).clamp(max=1.0)
-    return torch.where(torch.isfinite(norms), factor, torch.zeros_like(factor))
+    return factors_of(squares.sqrt(), clip)
 
 
 def train_dp(
@@ -155,17 +161,82 @@ def train_dp(
     """
     model.to(device).train()
     x, y = torch.tensor(inputs), torch.tensor(labels)
-    hooks = GradSampleHooks(model, strict=True)
-    try:
+    split = split_frozen(model)
+    if split is None:
         trainable = [p for p in model.parameters() if p.requires_grad]
         sgd = torch.optim.SGD(trainable, lr=learning_rate, momentum=momentum)
-        optimizer = StrictDPOptimizer(sgd, plan=plan, population=len(y), noise=randomness)
+        zeroed = train_with_hooks(model, sgd, x, y, plan, randomness, micro_batch=micro_batch, device=device)
+        return TrainingOutcome(steps=plan.steps, zeroed=zeroed, gradients="hooks")
+    features = Features.of(compute_features(split, x, micro_batch=micro_batch, device=device), split.head)
+    zeroed = train_head(
+        split.head, features, y.to(device), plan, randomness, learning_rate=learning_rate, momentum=momentum
+    )
+    return TrainingOutcome(steps=plan.steps, zeroed=zeroed, gradients="closed_form")
+
+
+@torch.no_grad()
+def train_head(
+    head: nn.Sequential,
+    features: Features,
+    labels: Tensor,
+    plan: DpSgdPlan,
+    randomness: Csprng,
+    *,
+    learning_rate: float,
+    momentum: float,
+) -> int:
+    """DP-SGD on a head in closed form; gives the number of zeroed gradients.
+
+    Args:
+        head: linear layers and elementwise activations, as `split_frozen` gives it; trained in place.
+        features: private (N, D).
+        labels: private classes (N,), on the features' device.
+        plan: sampling rate, steps, noise and clip.
+        randomness: secret stream, for the Poisson samples and the noise.
+        learning_rate: of SGD.
+        momentum: of SGD (Polyak's, as in torch). The velocity is kept in sums, not means, over the expected batch:
+            each clipped sum is added to it in one product, and the noise lands on it directly.
+    """
+    sizes = [p.numel() for p in head.parameters()]
+    flat = torch.zeros(sum(sizes), device=labels.device)
+    velocity: dict[Tensor, Tensor] = {
+        p: part.view_as(p) for p, part in zip(head.parameters(), torch.split(flat, sizes), strict=True)
+    }
+    rate = learning_rate / (plan.sampling_rate * len(labels))
+    zeroed = 0
+    for _ in range(plan.steps):
+        rows = torch.from_numpy(randomness.poisson_sample(len(labels), plan.sampling_rate)).to(labels.device)
+        sums = clipped_sums(head, features[rows], labels.index_select(0, rows), plan.clip)
+        sums.add_to(velocity, decay=momentum)
+        add_noise(flat, plan.noise_multiplier * plan.clip, randomness)
+        for parameter, moved in velocity.items():
+            parameter.sub_(moved, alpha=rate)
+        zeroed += sums.zeroed
+    return zeroed
+
+
+def train_with_hooks(
+    model: nn.Module,
+    sgd: torch.optim.Optimizer,
+    inputs: Tensor,
+    labels: Tensor,
+    plan: DpSgdPlan,
+    randomness: Csprng,
+    *,
+    micro_batch: int,
+    device: str,
+) -> int:
+    """DP-SGD on any model, in training mode, by Opacus' hooks; gives the number of zeroed gradients."""
+    hooks = GradSampleHooks(model, strict=True)
+    try:
+        optimizer = StrictDPOptimizer(sgd, plan=plan, population=len(labels), noise=randomness)
         with warnings.catch_warnings():
             # Opacus hangs full backward hooks on the first layer too, whose inputs need no gradient; nothing is amiss.
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
             for _ in range(plan.steps):
-                _step(model, optimizer, _poisson_micro_batches(x, y, plan, randomness, micro_batch), device)
-        return TrainingOutcome(steps=plan.steps, zeroed=optimizer.zeroed)
+                batches = _poisson_micro_batches(inputs, labels, plan, randomness, micro_batch)
+                _step(model, optimizer, batches, device)
+        return optimizer.zeroed
     finally:
         hooks.cleanup()
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from securekd.training.dp_sgd import TrainingOutcome
+from securekd.training.frozen import compute_features, split_frozen
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 
@@ -27,7 +28,7 @@ def fit(
     """Minimise `objective(logits, rows)` with Adam, whose rate decays to zero by a half cosine.
 
     Args:
-        model: trained in place.
+        model: trained in place; where only a head on fixed features is trained, these are computed once.
         inputs: (N, ...).
         objective: mean loss of a batch, from its logits and the rows' numbers.
         epochs: passes over the inputs.
@@ -41,6 +42,9 @@ def fit(
     """
     model.to(device).train()
     x = torch.tensor(inputs)
+    split = split_frozen(model)
+    if split is not None:
+        model, x = split.head, compute_features(split, x, micro_batch=batch_size, device=device)
     steps = epochs * math.ceil(len(x) / batch_size)
     adam = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(steps, 1))
@@ -80,7 +84,7 @@ def train_plain(
         randomness=randomness,
         device=device,
     )
-    return TrainingOutcome(steps=steps, zeroed=0)
+    return TrainingOutcome(steps=steps, zeroed=0, gradients=None)
 
 
 def _shuffled(rows: int, batch_size: int, randomness: np.random.Generator) -> Iterator[Tensor]:

@@ -13,7 +13,7 @@ from securekd.models.registry import build
 from securekd.models.shape import InputShape
 from securekd.randomness import Label, Randomness
 from securekd.training.distillation import Loss, learn_soft_labels
-from securekd.training.dp_sgd import DpSgdPlan, train_dp
+from securekd.training.dp_sgd import DpSgdPlan, TrainingOutcome, train_dp
 from securekd.training.plain import train_plain
 
 
@@ -80,18 +80,19 @@ class TrainTask:
 
 
 def perform(task: TrainTask) -> Saved:
-    """Train as the task says: weights as arrays, and the number of zeroed gradients as info."""
+    """Train as the task says: weights as arrays, and as info the zeroed gradients and how gradients were computed."""
     start = time.monotonic()
     network = network_of(task.model, task.shape, task.init_seed, task.state)
     public = task.randomness.public("order", *task.name)
-    zeroed = 0
+    outcome = TrainingOutcome(steps=0, zeroed=0, gradients=None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.randomness.public_seed("dropout", *task.name))
         for lesson in task.lessons:
             _learn(network, lesson, public, task.device)
         if task.inputs is not None and task.labels is not None:
-            zeroed = _train_private(network, task, task.inputs, task.labels, public)
-    return Saved(arrays=state_of(network), info={"zeroed": zeroed}, seconds=time.monotonic() - start)
+            outcome = _train_private(network, task, task.inputs, task.labels, public)
+    info = {"zeroed": outcome.zeroed, "gradients": outcome.gradients}
+    return Saved(arrays=state_of(network), info=info, seconds=time.monotonic() - start)
 
 
 def network_of(model: Model, shape: InputShape, init_seed: int, state: Arrays | None) -> nn.Module:
@@ -136,7 +137,7 @@ def _learn(network: nn.Module, lesson: Lesson, public: np.random.Generator, devi
 
 def _train_private(
     network: nn.Module, task: TrainTask, inputs: np.ndarray, labels: np.ndarray, public: np.random.Generator
-) -> int:
+) -> TrainingOutcome:
     if task.dp is None:
         batch = min(task.training.plain_batch_size, len(labels))
         return train_plain(
@@ -148,7 +149,7 @@ def _train_private(
             learning_rate=task.training.plain_learning_rate,
             randomness=public,
             device=task.device,
-        ).zeroed
+        )
     return train_dp(
         network,
         inputs,
@@ -159,4 +160,4 @@ def _train_private(
         randomness=task.randomness.secret("dp-sgd", *task.name),
         micro_batch=task.micro_batch,
         device=task.device,
-    ).zeroed
+    )

@@ -52,6 +52,11 @@ def test_the_folder_holds_what_the_contract_says(finished: Path) -> None:
     }
 
 
+def test_the_record_says_how_gradients_were_computed(finished: Path) -> None:
+    # Two logistic regressions and a perceptron in closed form, a CNN with hooks.
+    assert [r.gradients for r in read_result(finished).rounds] == [{"closed_form": 3, "hooks": 1}] * 2
+
+
 def test_members_and_nonmembers_are_all_there_and_counted_once(finished: Path) -> None:
     for leak in read_result(finished).leakage:
         assert (leak.members, leak.nonmembers) == (240, 120)

@@ -89,6 +89,7 @@ def tree() -> Tree:
                 "clipped_rows": 0.8333,
                 "zeroed_rows": 0,
                 "zeroed_gradients": 17,
+                "gradients": {"closed_form": 4, "hooks": 2},
             }
             for number, student, mean, dropped in ((1, 0.8552, 0.6314, []), (2, 0.9220, 0.7985, ["client-03"]))
         ],

@@ -180,6 +180,26 @@ def test_costs(default: Page) -> None:
     assert "23.8 s on the clock; largest process 617.3 MiB" in default.section("What it cost")
 
 
+@pytest.mark.parametrize(
+    ("ways", "said"),
+    [
+        ({"closed_form": 4, "hooks": 2}, "computed once, for 4 of 6 clients, and example by example, through hooks"),
+        ({"closed_form": 6}, "in closed form, on features computed once, for every client."),
+        ({"hooks": 6}, "computed example by example, through hooks in the model, for every client."),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_how_gradients_were_computed(ways: dict[str, int] | None, said: str | None) -> None:
+    changed = records.tree()
+    for one in changed["rounds"]:
+        one.pop("gradients")  # as in records from before there was this key
+        if ways is not None:
+            one["gradients"] = ways
+    section = page(changed).section("What it cost")
+    assert said in section if said else "Clipped gradients" not in section
+
+
 def test_more_bytes_than_fedavg_are_admitted() -> None:
     changed = records.tree()
     changed["communication"]["fedavg_bytes_per_client"] = {"mean": 34984.0, "max": 40000}
