@@ -6,8 +6,9 @@ largest score throws away what neighbouring rows say. Here instead
 1. a linear smoother is chosen among bases in which classes are smooth, by Stein's estimate (`securekd.smoothing`);
 2. a mixture model may sharpen it: class c has a template row μ_c, the row's class follows a logistic model in that
    basis, and both maximise the marginal likelihood (generalised EM, Dempster, Laird and Rubin 1977);
-3. which of these answers to believe, if any, is settled by data thinning (Neufeld et al. 2024): with fresh noise z of
-   the known law, `released + √τ z` and `released - z/√τ` are independent, so one proposes and the other judges.
+3. which of these answers to believe is settled by data thinning (Neufeld et al. 2024): with fresh noise z of the known
+   law, `released + √τ z` and `released - z/√τ` are independent, so one proposes and the other judges by its likelihood;
+4. where a χ² test finds no signal in the smooth directions at all, every row gets uniform probabilities.
 
 All of it is a function of public features, released scores and public constants: post-processing, at no privacy cost.
 """
@@ -18,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import chdtrc
 
 from securekd.knowledge import log_softmax
 from securekd.smoothing import Basis, Smooth, centred, choose_smoother, public_bases
@@ -30,7 +32,7 @@ class Recipe:
     """One way from scores to probabilities, as data thinning compares them.
 
     Attributes:
-        method: `uniform` (nothing is to be learnt), `ridge` (soft-max of the smoothed scores) or `em`.
+        method: `uniform` (nothing is to be learnt), `ridge` (discriminant of the smoothed scores) or `em`.
         penalty: of the logistic model's weights (`em` alone).
         sharpness: what its log-odds are multiplied by.
         evidence: whether a row's own scores are counted once more, by Bayes' rule.
@@ -52,8 +54,8 @@ class Search:
         penalties: of the logistic model.
         sharpnesses: factors of the log-odds.
         rounds: alternations of templates and logistic model.
-        margin: standard errors by which a method must beat a simpler one: `uniform`, so that noise is called noise,
-            is the simplest, and `em` the least simple.
+        margin: standard errors by which the held-out likelihood of `em` must beat that of `ridge`.
+        level: probability with which noise alone may pass for signal.
     """
 
     splits: int = 3
@@ -62,6 +64,7 @@ class Search:
     sharpnesses: tuple[float, ...] = (0.1, 0.3, 1.0, 2.0)
     rounds: int = 4
     margin: float = 1.0
+    level: float = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,7 @@ class Denoised:
         freedom: effective number of directions kept, the trace of the smoother.
         risk: Stein's unbiased estimate of the mean squared error of an entry of `scores`.
         evidence: nats per row by which the held-out likelihood beats `uniform`.
+        p_value: probability of as much signal in noise alone.
         considered: the same for each recipe that was tried.
     """
 
@@ -86,6 +90,7 @@ class Denoised:
     freedom: float
     risk: float
     evidence: float
+    p_value: float
     considered: dict[Recipe, float] = field(repr=False)
 
     @property
@@ -137,7 +142,8 @@ def denoise(
     search = search or Search()
     bases = public_bases(features) if bases is None else bases
     verdicts = _judge(bases, y, noise_variance, search, np.random.default_rng(seed))
-    best = _select(verdicts, search.margin)
+    p_value = signal_p_value(bases, y, noise_variance)
+    best = _select(verdicts, search.margin) if p_value < search.level else Recipe("uniform")
     smooth = choose_smoother(bases, y, noise_variance)
     answer = next(a for a in _answers(smooth, y, noise_variance, search, only=best) if a.recipe == best)
     return Denoised(
@@ -148,6 +154,7 @@ def denoise(
         freedom=float(smooth.gains.sum()),
         risk=smooth.risk,
         evidence=float(verdicts[best].mean()),
+        p_value=p_value,
         considered={recipe: float(gain.mean()) for recipe, gain in verdicts.items()},
     )
 
@@ -183,15 +190,35 @@ def _judge(
 
 
 def _select(verdicts: dict[Recipe, np.ndarray], margin: float) -> Recipe:
-    """The best recipe of the simplest method that none more complicated beats by `margin` standard errors."""
-    best = Recipe("uniform")
-    for method in ("ridge", "em"):
-        rivals = [recipe for recipe in verdicts if recipe.method == method]
-        rival = max(rivals, key=lambda recipe: (float(verdicts[recipe].mean()), recipe))
-        lead = verdicts[rival] - verdicts[best]
-        if lead.mean() > margin * lead.std() / np.sqrt(len(lead)):
-            best = rival
-    return best
+    """The best `em` where it beats the best `ridge` by `margin` standard errors, else that ridge."""
+    ridge, em = (
+        max((r for r in verdicts if r.method == method), key=lambda r: (float(verdicts[r].mean()), r), default=None)
+        for method in ("ridge", "em")
+    )
+    assert ridge is not None
+    if em is None:
+        return ridge
+    lead = verdicts[em] - verdicts[ridge]
+    return em if lead.mean() > margin * lead.std() / np.sqrt(len(lead)) else ridge
+
+
+def signal_p_value(bases: Sequence[Basis], released: np.ndarray, noise_variance: float) -> float:
+    """Probability that noise alone has as much energy in a basis' first directions as was seen; 1 if there is none.
+
+    The energy in k directions of row- and column-centred noise is at most σ² χ² with k(C-1) degrees of freedom. Five k
+    are tried in each basis, and the smallest probability is multiplied by the number of tries (Bonferroni).
+    """
+    y = centred(released)
+    y = y - y.mean(axis=0)
+    smallest, tries = 1.0, 0
+    for basis in bases:
+        energy = np.cumsum(np.square(basis.vectors.T @ y).sum(axis=1))
+        for k in {min(k, len(energy)) for k in (5, 10, 20, 40, 80)}:
+            tries += 1
+            if energy[k - 1] > 1e-18 * np.square(released).sum():  # beyond rounding
+                ratio = energy[k - 1] / noise_variance if noise_variance > 0 else np.inf
+                smallest = min(smallest, float(chdtrc(k * (y.shape[1] - 1), ratio)))
+    return min(1.0, tries * smallest)
 
 
 def _answers(
@@ -230,7 +257,7 @@ def discriminant(scores: np.ndarray) -> np.ndarray:
     hard = np.eye(scores.shape[1])[scores.argmax(axis=1)]
     templates, spread = _templates(hard, scores, 0.0)
     odds = (scores @ templates.T - 0.5 * np.square(templates).sum(axis=1)) / max(spread, 1e-300)
-    return np.where(hard.any(axis=0), odds, odds.min(axis=1, keepdims=True))
+    return np.asarray(np.where(hard.any(axis=0), odds, odds.min(axis=1, keepdims=True)))
 
 
 def fit_mixture(
