@@ -203,7 +203,6 @@ def _guarantee(entries: Sequence[Entry], unit: Unit, view: View, ledger: LedgerF
         otherwise = f"none either, since {error}"
     if ledger.noise == "seeded":
         return none(
-            "the noise is seeded: whoever knows the seed can take it away "
-            f"(with privacy.noise = 'os': {otherwise})"
+            f"the noise is seeded: whoever knows the seed can take it away (with privacy.noise = 'os': {otherwise})"
         )
     return Guarantee(view, unit, relation, epsilon, delta, len(entries), None)
