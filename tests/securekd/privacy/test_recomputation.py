@@ -245,6 +245,18 @@ def missing_view(record: Tree) -> None:
     record["privacy"]["guarantees"].pop()
 
 
+def other_source_of_noise(record: Tree) -> None:
+    record["environment"]["noise"] = record["experiment"]["privacy"]["noise"] = "seeded"
+
+
+def other_setting(record: Tree) -> None:
+    record["experiment"]["privacy"]["client_delta"] = 1e-9
+
+
+def no_settings(record: Tree) -> None:
+    del record["experiment"]["privacy"]
+
+
 def less_noise(ledger: Tree) -> None:
     ledger["entries"][CLIENTS]["event"]["sigma"] *= 0.99
 
@@ -274,6 +286,7 @@ def unprotected(ledger: Tree) -> None:
 
 
 CHANGES = [("result.json", f) for f in (halved, withheld, other_delta, other_relation, missing_view)]
+CHANGES += [("result.json", f) for f in (other_source_of_noise, other_setting, no_settings)]
 CHANGES += [
     ("ledger.json", f) for f in (less_noise, more_steps, entry_gone, entry_twice, seeded, ledger_delta, unprotected)
 ]
@@ -324,7 +337,27 @@ def no_noise(ledger: Tree) -> None:
     ledger["entries"][-1]["event"]["sigma"] = 0.0
 
 
-@pytest.mark.parametrize("change", [unknown_kind, unknown_field, unknown_version, unknown_view, no_noise])
+def countless_shares(ledger: Tree) -> None:
+    ledger["entries"][-1]["event"]["shares"] = 10**400
+
+
+def no_delta(ledger: Tree) -> None:
+    del ledger["delta"]["client"]
+
+
+def zero_delta(ledger: Tree) -> None:
+    ledger["delta"]["client"] = 0.0
+
+
+def not_a_delta(ledger: Tree) -> None:
+    ledger["delta"]["client"] = math.nan
+
+
+REFUSED = [unknown_kind, unknown_field, unknown_version, unknown_view, no_noise, countless_shares, no_delta]
+REFUSED += [zero_delta, not_a_delta]
+
+
+@pytest.mark.parametrize("change", REFUSED)
 def test_a_ledger_with_something_unknown_is_exit_two(
     change: Callable[[Tree], None],
     finished: tuple[str, Path],
@@ -335,6 +368,17 @@ def test_a_ledger_with_something_unknown_is_exit_two(
     code, shown, errors = account(tampered(finished[1], out, "ledger.json", change), capsys, monkeypatch)
     assert (code, shown) == (2, "")
     assert "ledger.json is not a securekd.ledger/1 ledger" in errors
+
+
+def test_a_ledger_with_numbers_that_give_no_epsilon_is_not_believed(
+    finished: tuple[str, Path], out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanishing(ledger: Tree) -> None:
+        ledger["entries"][-1]["event"]["sigma"] = 1e-200
+
+    code, shown, errors = account(tampered(finished[1], out, "ledger.json", vanishing), capsys, monkeypatch)
+    assert (code, shown) in [(2, ""), (3, "")]  # no number can be given, or none is proven
+    assert "unexpected" not in errors
 
 
 def test_a_folder_without_a_ledger_is_exit_two(
