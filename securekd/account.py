@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from securekd.errors import PromiseError
+from securekd.errors import FolderError, PromiseError
 from securekd.privacy.accountant import Guarantee, guarantees
 from securekd.privacy.ledger import LedgerFile, read_ledger
 from securekd.record import GuaranteeRecord, Result, read_result
@@ -32,22 +32,31 @@ def account(folder: Path) -> Account:
     """Recompute every ε of the run in a folder, finished or not, from `ledger.json` alone.
 
     Raises:
-        FolderError: if there is no readable ledger, or a record that cannot be read.
+        FolderError: if there is no readable ledger, one with impossible numbers, or a record that cannot be read.
         PromiseError: if the record promises something else than the ledger proves.
     """
     ledger = read_ledger(folder / "ledger.json")
-    proven = guarantees(ledger)
+    try:
+        proven = guarantees(ledger)
+    except (ArithmeticError, MemoryError, ValueError) as error:
+        raise FolderError(f"{folder / 'ledger.json'} states events that give no ε: {error}") from error
     record = read_result(folder) if (folder / "result.json").exists() else None
     if record is not None:
-        refuse_difference(proven, record)
+        refuse_difference(ledger, proven, record)
     return Account(ledger, proven, record)
 
 
-def refuse_difference(proven: tuple[Guarantee, ...], record: Result) -> None:
+def refuse_difference(ledger: LedgerFile, proven: tuple[Guarantee, ...], record: Result) -> None:
     """Raise `PromiseError` at the first thing in which a record and its ledger differ."""
     recorded = {(g.view, g.unit): g for g in record.privacy.guarantees}
-    if record.environment.noise != record.experiment["privacy"]["noise"]:
-        raise PromiseError("result.json names one source of noise in its experiment and another in its environment")
+    settings = record.experiment.get("privacy", {})
+    if not ledger.noise == record.environment.noise == settings.get("noise"):
+        raise PromiseError(
+            f"ledger.json names {ledger.noise!r} as the source of noise, result.json {settings.get('noise')!r} in its "
+            f"experiment and {record.environment.noise!r} in its environment"
+        )
+    if ledger.delta != {"example": settings.get("delta"), "client": settings.get("client_delta")}:
+        raise PromiseError(f"ledger.json is for δ = {ledger.delta}, and the experiment in result.json asked for others")
     if len(recorded) != len(record.privacy.guarantees) or set(recorded) != {(g.view, g.unit) for g in proven}:
         raise PromiseError("result.json does not state one guarantee for each view and unit of its ledger")
     for found in proven:

@@ -127,6 +127,7 @@ def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
     store = PhaseStore(out / "state", count)
     _same_data(plan, out / "state" / "data.sha256")
     ledger = Ledger(out / "ledger.json", noise=plan.experiment.privacy.noise, delta=plan.delta)
+    _nothing_lost(plan, store, ledger, out)
     start = time.monotonic()
     with performer(plan.experiment.runtime.workers, len(plan.clients)) as perform:
         workshop = Workshop(plan, store, ledger, perform)
@@ -218,6 +219,18 @@ def _same_data(plan: Plan, path: Path) -> None:
         write_atomically(path, found)
     elif path.read_bytes() != found:
         raise FolderError(f"the data is not what the run in {path.parents[1]} began with; restore it, or begin anew")
+
+
+def _nothing_lost(plan: Plan, store: PhaseStore, ledger: Ledger, out: Path) -> None:
+    """Refuse to go on where what was charged for is gone: made anew it would be a second release, and charged once."""
+    keys = {c.name: c.key for c in plan.clients}
+    for entry in ledger.entries:
+        name = f"{entry.phase}.{entry.round}.{keys[entry.client]}" if entry.client in keys else None
+        if name is None or not store.has(name):
+            raise FolderError(
+                f"{out / 'ledger.json'} charges {entry.client} for the {entry.phase} phase of round {entry.round}, and "
+                f"{out / 'state'} no longer holds what it gave; restore that folder, or begin anew"
+            )
 
 
 class _Counter:

@@ -61,7 +61,7 @@ class IntegerNoiseEvent(_Frozen):
     """
 
     sigma: float = Field(gt=0)
-    shares: int = Field(ge=1)
+    shares: int = Field(ge=1, le=1_000_000)
     l2: float = Field(gt=0)
     l1: float = Field(gt=0)
     dimension: int = Field(ge=1)

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from securekd.errors import FolderError, RunError
 from securekd.files import write_atomically
-from securekd.privacy.events import Entry, Unit
+from securekd.privacy.events import UNITS, Entry, Unit
 
 SCHEMA: Literal["securekd.ledger/1"] = "securekd.ledger/1"
 
@@ -16,12 +16,19 @@ SCHEMA: Literal["securekd.ledger/1"] = "securekd.ledger/1"
 class LedgerFile(BaseModel):
     """`ledger.json`: where noise came from, the δ of each unit's ε, and every entry as it was written."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_: Literal["securekd.ledger/1"] = Field(SCHEMA, alias="schema")
     noise: Literal["os", "seeded"]
-    delta: dict[Unit, float]
+    delta: dict[Unit, Annotated[float, Field(gt=0, lt=1)]]
     entries: tuple[Entry, ...] = ()
+
+    @field_validator("delta")
+    @classmethod
+    def _every_unit(cls, delta: dict[Unit, float]) -> dict[Unit, float]:
+        if set(delta) != set(UNITS):
+            raise ValueError(f"a δ is needed for each of {', '.join(UNITS)}")
+        return delta
 
 
 class Ledger:

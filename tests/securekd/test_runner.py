@@ -144,6 +144,24 @@ def test_a_resumed_run_sends_the_stored_release_again(out: Path) -> None:
     np.testing.assert_array_equal(seen["total"], np.sum([stored[n] for n in names], axis=0))
 
 
+@pytest.mark.parametrize("lost", ["state", "release.1.client-02", "train.1.client-03"])
+def test_a_run_that_lost_what_was_charged_for_draws_no_second_one(lost: str, out: Path) -> None:
+    def interrupt(progress: object) -> None:
+        if progress.phase == "aggregate.1":  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(small(privacy={"noise": "os"}), out, interrupt)
+    before = (out / "ledger.json").read_bytes()
+    if lost == "state":
+        shutil.rmtree(out / "state")
+    else:
+        (out / "state" / f"{lost}.safetensors").unlink()
+    with pytest.raises(FolderError, match="no longer holds what it gave"):
+        resume(out)
+    assert (out / "ledger.json").read_bytes() == before
+
+
 def test_neither_keys_nor_noise_are_stored(out: Path) -> None:
     def interrupt(progress: object) -> None:
         if progress.phase == "distil.1":  # type: ignore[attr-defined]
