@@ -1,11 +1,13 @@
 """`account`: every ε of a run anew, from its ledger alone, and compared with what its record says."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from securekd.errors import FolderError, PromiseError
 from securekd.privacy.accountant import Guarantee, guarantees
+from securekd.privacy.events import DpSgdEvent
 from securekd.privacy.ledger import LedgerFile, read_ledger
 from securekd.record import GuaranteeRecord, Result, read_result
 
@@ -54,6 +56,15 @@ def refuse_difference(ledger: LedgerFile, proven: tuple[Guarantee, ...], record:
         raise PromiseError(
             f"ledger.json names {ledger.noise!r} as the source of noise, result.json {settings.get('noise')!r} in its "
             f"experiment and {record.environment.noise!r} in its environment"
+        )
+    digest = record.privacy.ledger_sha256
+    if digest is not None and digest != hashlib.sha256(ledger.to_json()).hexdigest():
+        raise PromiseError("ledger.json is not the ledger that result.json was written with: its SHA-256 differs")
+    multipliers = {e.event.noise_multiplier for e in ledger.entries if isinstance(e.event, DpSgdEvent)}
+    if multipliers - {record.privacy.dp_sgd_noise_multiplier}:
+        raise PromiseError(
+            f"ledger.json holds DP-SGD with noise multipliers {sorted(multipliers)}, and result.json states "
+            f"{record.privacy.dp_sgd_noise_multiplier}"
         )
     if ledger.delta != {"example": settings.get("delta"), "client": settings.get("client_delta")}:
         raise PromiseError(f"ledger.json is for δ = {ledger.delta}, and the experiment in result.json asked for others")

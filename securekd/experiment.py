@@ -207,8 +207,9 @@ class Privacy(Settings):
     client_neighbours: Literal["zero_out", "replace_one"] = Field(
         "zero_out", description="neighbouring relation of the client-level ε: a client sends zeros, or anything else"
     )
-    neighbours: Literal["add_remove", "replace_one"] = Field(
-        "add_remove", description="neighbouring relation of the example-level ε"
+    neighbours: Literal["add_remove", "zero_out", "replace_one"] = Field(
+        "add_remove",
+        description="relation of the example-level ε: an example is there or not, counted or blanked out, or another",
     )
     noise: Literal["os", "seeded"] = Field(
         "os", description="os: the system's CSPRNG; seeded: repeatable, and protects nothing"

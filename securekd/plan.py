@@ -319,12 +319,20 @@ def _questions(
     """What clients answer in a round, and the votes that confident GNMax counts before."""
     release, pate, privacy = experiment.release, experiment.pate, experiment.privacy
     voting = experiment.strategy == "pate"
+    if experiment.student.consensus == "weighted":
+        if release.scores == "votes":
+            raise SettingError("votes are counted alike: set another student.consensus, or other release.scores")
+        if privacy.dp_sgd and privacy.neighbours == "add_remove":
+            raise SettingError(
+                "student.consensus = 'weighted' tells how many examples clients hold, and an add/remove ε does not pay "
+                "for it; set privacy.neighbours = 'zero_out' (that number is public then) or 'replace_one'"
+            )
     if experiment.cohort.sampling_rate < 1 and privacy.client_neighbours != "zero_out":
         raise SettingError(
             "cohort.sampling_rate below 1 is accounted for under privacy.client_neighbours = 'zero_out' only; set that"
         )
-    if voting and (release.scores != "votes" or experiment.student.consensus == "weighted"):
-        raise SettingError("strategy = 'pate' counts equal votes; set release.scores = 'votes' and another consensus")
+    if voting and release.scores != "votes":
+        raise SettingError("strategy = 'pate' counts votes; set release.scores = 'votes'")
     limit, name = (pate.answers, "pate.answers") if voting else (release.rows, "release.rows")
     rows = limit or transfer
     if rows > transfer:
@@ -363,7 +371,7 @@ def _questions(
 
 def _labels(experiment: Experiment, rows: int, classes: int) -> SoftLabelShape:
     release = experiment.release
-    weighted = experiment.student.consensus == "weighted" and release.scores != "votes"
+    weighted = experiment.student.consensus == "weighted"
     return SoftLabelShape(
         rows=rows,
         classes=classes,

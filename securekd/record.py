@@ -104,6 +104,7 @@ class PrivacyRecord(_Part):
     release_sensitivity: float = Field(description="L2 bound of one client's release, in the same unit")
     release_mechanism: str = Field("gaussian", description="law of the release noise")
     server_sees: str = Field(description="in one sentence")
+    ledger_sha256: str | None = Field(None, description="SHA-256 of ledger.json, in hexadecimal")
 
 
 class Rate(_Part):

@@ -30,7 +30,7 @@ from securekd.models.folder import save_model
 from securekd.parallel import performer
 from securekd.plan import Plan, make_plan
 from securekd.privacy.accountant import Guarantee, guarantees
-from securekd.privacy.ledger import Ledger
+from securekd.privacy.ledger import Ledger, LedgerFile
 from securekd.record import (
     SCHEMA,
     Communication,
@@ -139,7 +139,7 @@ def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
         before = time.monotonic()
         leakage = measure(plan, outcomes[-1], perform, example_epsilon(proven))
         audit_seconds = time.monotonic() - before
-    result = _result(plan, outcomes, compared, proven, leakage, _compute(store, audit_seconds, start))
+    result = _result(plan, outcomes, compared, ledger.file, proven, leakage, _compute(store, audit_seconds, start))
     _finish(plan, out, outcomes[-1], result)
     refuse_overspending(plan.experiment.privacy, proven)
     refuse_leak(leakage)
@@ -258,6 +258,7 @@ def _result(
     plan: Plan,
     outcomes: list[RoundOutcome],
     compared: Baselines,
+    ledger: LedgerFile,
     proven: tuple[Guarantee, ...],
     leakage: tuple[Leakage, ...],
     compute: Compute,
@@ -285,6 +286,7 @@ def _result(
             release_sensitivity=mechanism.bounds.l2,
             release_mechanism=plan.experiment.release.mechanism,
             server_sees=server_sees(plan),
+            ledger_sha256=hashlib.sha256(ledger.to_json()).hexdigest(),
         ),
         leakage=leakage,
         communication=_communication(plan, outcomes),

@@ -88,7 +88,8 @@ def compose_epsilon(events: Iterable[Event], neighbours: Neighbours, delta: floa
     if len(releases) == len(counted) and neighbours in ("zero_out", "replace_one"):
         return _release_epsilon(releases, neighbours, delta)
     steps = {e: n for e, n in counted.items() if isinstance(e, DpSgdEvent)}
-    if len(steps) == len(counted) and neighbours in ("add_remove", "replace_one"):
+    if len(steps) == len(counted):
+        # A blanked-out example leaves the number of examples, which divides each step, as it is: else it is add/remove.
         return _dp_sgd_epsilon(tuple(sorted(steps.items(), key=repr)), neighbours, delta, REPORT_GRID)
     raise UnprovableError(f"no accountant composes {sorted({e.kind for e in counted})} under {neighbours}")
 
@@ -145,6 +146,7 @@ def _dp_sgd_epsilon(
 
     relation = {
         "add_remove": dpa.NeighboringRelation.ADD_OR_REMOVE_ONE,
+        "zero_out": dpa.NeighboringRelation.ADD_OR_REMOVE_ONE,
         "replace_one": dpa.NeighboringRelation.REPLACE_ONE,
     }[neighbours]
     accountant: Any = pld.PLDAccountant(relation, value_discretization_interval=grid)
@@ -155,7 +157,7 @@ def _dp_sgd_epsilon(
         gaussian = dpa.GaussianDpEvent(noise)
         accountant.compose(dpa.PoissonSampledDpEvent(rate, gaussian) if rate < 1 else gaussian, count)
     epsilon = float(accountant.get_epsilon(delta))
-    if neighbours == "add_remove" and grid == REPORT_GRID:
+    if neighbours != "replace_one" and grid == REPORT_GRID:
         _cross_check(merged, delta, epsilon)
     return epsilon
 

@@ -30,6 +30,10 @@ class LedgerFile(BaseModel):
             raise ValueError(f"a δ is needed for each of {', '.join(UNITS)}")
         return delta
 
+    def to_json(self) -> bytes:
+        """The file's bytes."""
+        return self.model_dump_json(by_alias=True, indent=1).encode()
+
 
 class Ledger:
     """A ledger that lives in a file; what was appended is never changed or taken out."""
@@ -89,7 +93,7 @@ class Ledger:
             new.append(entry)
         if new:
             file = self._file.model_copy(update={"entries": self._file.entries + tuple(new)})
-            write_atomically(self._path, file.model_dump_json(by_alias=True, indent=1).encode())
+            write_atomically(self._path, file.to_json())
             self._file = file
 
 

@@ -138,7 +138,9 @@ class IntegerMechanism:
 class GaussianMechanism:
     """Gaussian noise in float64, then unbiased rounding, which is post-processing of one release.
 
-    A sum of rounded releases is credited with the sum of their noises only where the noise is well above the grid.
+    Its ε holds for real numbers. Floating-point noise has a coarse grid and ends near nine deviations, and a sum of
+    rounded releases is only nearly a rounded sum: it is credited with the sum of their noises where the noise is well
+    above the grid. For comparison, not for use.
     """
 
     bounds: Bounds
@@ -217,14 +219,17 @@ def refuse_unreachable(mechanism: Mechanism, clients: int, ring_bits: int = 32) 
 
 
 def refuse_unbounded(vector: np.ndarray, bounds: Bounds) -> None:
-    """Refuse a vector that is longer than what its noise was made for.
+    """Refuse a vector that is longer, in any of its norms, than what its noise was made for.
 
     Raises:
         RunError: with the norm that is too large.
     """
-    norm = float(np.linalg.norm(vector))
-    if vector.shape != (bounds.dimension,) or not norm <= bounds.l2 * (1 + 1e-12):
-        raise RunError(f"a vector of shape {vector.shape} and norm {norm:.6g} is not bounded by {bounds.l2:.6g}")
+    if vector.shape != (bounds.dimension,):
+        raise RunError(f"a vector of shape {vector.shape} is not bounded as agreed: ({bounds.dimension},) is")
+    for order, bound in ((2, bounds.l2), (1, bounds.l1), (np.inf, bounds.entry)):
+        norm = float(np.linalg.norm(vector, ord=order))
+        if not norm <= bound * (1 + 1e-12):
+            raise RunError(f"a vector of L{order} norm {norm:.6g} is not bounded by {bound:.6g}; nothing is released")
 
 
 def rounded_l2(bounds: Bounds, step: float) -> float:
@@ -253,7 +258,7 @@ def rounded(steps: np.ndarray, l2: float, *, whole: bool, randomness: Csprng) ->
     """
     if whole:
         integers = np.rint(steps)
-        if np.abs(integers - steps).max(initial=0.0) > 1e-6:
+        if np.abs(integers - steps).max(initial=0.0) > 1e-6 or np.linalg.norm(integers) > l2 * (1 + 1e-12):
             raise RunError("votes that are not whole numbers of steps; nothing is released")
         return np.asarray(integers, np.int64)
     floor = np.floor(steps)

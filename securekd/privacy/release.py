@@ -127,8 +127,8 @@ def calibrated(
         low, high = high, 2 * high
         if high > HIGHEST_MULTIPLIER:
             raise BudgetError(
-                f"privacy.client_epsilon = {epsilon} at δ = {delta} cannot be met in {rounds} rounds; raise it, or "
-                "lower rounds"
+                f"privacy.client_epsilon = {epsilon} at δ = {delta} cannot be met in {rounds} rounds; raise it, lower "
+                "rounds, or have more clients and a higher cohort.threshold"
             )
     while high / low > 1.0001:
         middle = (low * high) ** 0.5

@@ -203,7 +203,9 @@ def test_dropouts_are_recovered_from(out: Path) -> None:
 
 def test_weighted_consensus_runs(out: Path) -> None:
     weighted = {"consensus": "weighted"}
-    result = run(small(student={"epochs": 5} | weighted, data={"partition": {"kind": "quantity"}}), out)
+    quantity = {"partition": {"kind": "quantity"}}
+    result = run(small(student={"epochs": 5} | weighted, data=quantity, privacy={"neighbours": "zero_out"}), out)
+    assert {g.neighbours for g in guarantees(read_ledger(out / "ledger.json"))} <= {"zero_out", None}
     assert len({one.examples for one in result.utility.locals}) > 1
 
 

@@ -50,6 +50,7 @@ def settings(law: str) -> dict[str, Any]:
             "client_epsilon": client_epsilon,
             "client_delta": DELTA,
             "client_neighbours": relation,
+            "neighbours": "zero_out",
         },
         "release": {"mechanism": law, "clip": CLIP, "step": step, "weight_cap": 60},
         "cohort": {"dropouts": DROPOUTS, "colluders": COLLUDERS},
@@ -129,7 +130,7 @@ def test_what_examples_lose_is_recomputed(finished: tuple[str, Path]) -> None:
         guarantee = said[view, "example"]
         assert low - 1e-3 <= guarantee["epsilon"] <= high + 1e-3
         assert (guarantee["neighbours"], guarantee["delta"], guarantee["events"]) == (
-            "add_remove",
+            "zero_out",
             DELTA,
             CLIENTS * ROUNDS,
         )
@@ -238,7 +239,7 @@ def other_delta(record: Tree) -> None:
 
 
 def other_relation(record: Tree) -> None:
-    record["privacy"]["guarantees"][0]["neighbours"] = "zero_out"
+    record["privacy"]["guarantees"][0]["neighbours"] = "add_remove"
 
 
 def missing_view(record: Tree) -> None:
