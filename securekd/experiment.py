@@ -98,7 +98,7 @@ class Data(Settings):
 class Model(Settings):
     """A model by name, with the options of its constructor."""
 
-    kind: str = Field(description="logistic, mlp, cnn, transformers, or " + PLUGIN)
+    kind: str = Field(description="logistic, mlp, cnn, hog, transformers, or " + PLUGIN)
     options: dict[str, Any] = Field(default_factory=dict, description="arguments of the constructor")
 
 

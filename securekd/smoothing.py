@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix, diags
+from scipy.sparse import coo_matrix, csr_matrix, diags
 from scipy.sparse.linalg import eigsh
 
 # Squared distances are computed for so many entries at a time.
@@ -70,25 +70,50 @@ def principal_basis(features: np.ndarray, *, size: int = 300) -> Basis:
 
 
 def graph_basis(features: np.ndarray, *, neighbours: int = 10, size: int = 300) -> Basis:
-    """Eigenvectors of the normalised nearest-neighbour graph; roughness: eigenvalues of its Laplacian.
+    """Eigenvectors of the normalised nearest-neighbour graph; roughness: eigenvalues of its Laplacian."""
+    values, vectors = neighbour_graph(features, neighbours).eigenvectors(min(size, max(1, len(features) // 3)))
+    return Basis("graph", vectors, np.maximum(1.0 - values, 0.0), (1.0, 2.0, 4.0, 8.0))
 
-    Weights exp(-d²/(s_i s_j)) with s the distance to the seventh neighbour (Zelnik-Manor and Perona 2004).
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Who is near to whom among public rows.
+
+    Attributes:
+        scale: each row's own distance (m,), to its seventh neighbour (Zelnik-Manor and Perona 2004).
+        weights: symmetric sparse (m, m): exp(-d²/(s_i s_j)) between neighbours.
+        degree: sums of the weights' rows (m,).
     """
+
+    scale: np.ndarray
+    weights: csr_matrix
+    degree: np.ndarray
+
+    def eigenvectors(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """The largest eigenvalues (K,) of D^-1/2 W D^-1/2, descending, and their eigenvectors (m, K)."""
+        root = diags(self.degree**-0.5)
+        start = np.random.default_rng(0).standard_normal(len(self.degree))
+        values, vectors = eigsh(root @ self.weights @ root, k=size, which="LA", v0=start)
+        order = np.argsort(values)[::-1]
+        return values[order], vectors[:, order]
+
+
+def neighbour_graph(features: np.ndarray, neighbours: int = 10) -> Graph:
+    """The graph of the rows' nearest neighbours, from features (m, p)."""
     m = len(features)
     count = min(neighbours, m - 1)
     index, squares = nearest(features, features, count + 1)
     index, squares = index[:, 1:], squares[:, 1:]
-    scale = np.sqrt(np.maximum(squares[:, min(6, count - 1)], 1e-300))
+    scale = own_scale(squares)
     weights = np.exp(-squares / (scale[:, None] * scale[index]))
     graph = coo_matrix((weights.ravel(), (np.repeat(np.arange(m), count), index.ravel())), shape=(m, m)).tocsr()
     graph = graph.maximum(graph.T)
-    root = 1.0 / np.sqrt(np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1e-300))
-    normalised = diags(root) @ graph @ diags(root)
-    start = np.random.default_rng(0).standard_normal(m)
-    size = min(size, max(1, m // 3))
-    values, vectors = eigsh(normalised, k=size, which="LA", v0=start)
-    order = np.argsort(values)[::-1]
-    return Basis("graph", vectors[:, order], np.maximum(1.0 - values[order], 0.0), (1.0, 2.0, 4.0, 8.0))
+    return Graph(scale, graph, np.maximum(np.asarray(graph.sum(axis=1)).ravel(), 1e-300))
+
+
+def own_scale(squares: np.ndarray) -> np.ndarray:
+    """Distance (n,) to the seventh neighbour, or the last, from squared distances (n, k) in ascending order."""
+    return np.asarray(np.sqrt(np.maximum(squares[:, min(6, squares.shape[1] - 1)], 1e-300)))
 
 
 def nearest(queries: np.ndarray, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from securekd.errors import ModelError
 from securekd.experiment import Model
-from securekd.models import builtin, huggingface
+from securekd.models import builtin, hog, huggingface
 from securekd.models.shape import InputShape
 from securekd.plugins import is_plugin, load_plugin
 
@@ -18,6 +18,7 @@ CONSTRUCTORS: dict[str, Constructor] = {
     "logistic": builtin.logistic,
     "mlp": builtin.mlp,
     "cnn": builtin.cnn,
+    "hog": hog.hog,
     "transformers": huggingface.transformers,
 }
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from securekd.models.builtin import Centre
+from securekd.models.hog import Hog
 
 # Functions of one number at a time, the same in training and in inference.
 ELEMENTWISE = (
@@ -30,6 +31,7 @@ ELEMENTWISE = (
 STEADY = (
     *ELEMENTWISE,
     Centre,
+    Hog,
     nn.AdaptiveAvgPool2d,
     nn.AvgPool2d,
     nn.Conv2d,
