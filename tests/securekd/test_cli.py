@@ -150,6 +150,8 @@ def test_ctrl_c_leaves_a_folder_that_resume_finishes(config: Path, tmp_path: Pat
     process = subprocess.Popen(
         [*SECUREKD, "run", str(config), "--set", "student.epochs=400", "--set", "runtime.workers=2", "--out", "r"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # A shell's background job ignores the signal, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not list((tmp_path / "r" / "state").glob("train.1.*")) and time.monotonic() < deadline:
