@@ -12,7 +12,8 @@ from securekd.data.features import public_features
 from securekd.denoising import denoise
 from securekd.experiment import Experiment
 from securekd.knowledge import consensus_log_probabilities
-from securekd.plan import Plan, Question
+from securekd.plan import Plan
+from securekd.questions import Question
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,13 +15,13 @@ from securekd.data import Examples, FederatedData, load_federated
 from securekd.data.examples import transfer_digest
 from securekd.errors import BudgetError, DataError, SettingError
 from securekd.experiment import ClientModel, Experiment, Model
-from securekd.knowledge import Clip, SoftLabelShape, mean_scores
 from securekd.models.shape import InputShape
 from securekd.privacy.accountant import Guarantee, calibrate_dp_sgd, guarantees
 from securekd.privacy.events import DpSgdEvent, Entry, Unit, UnprotectedEvent
 from securekd.privacy.ledger import SCHEMA, LedgerFile
-from securekd.privacy.mechanisms import Mechanism, mechanism_named, refuse_unreachable
-from securekd.privacy.release import Exposure, ReleasePhase, ReleasePlan, calibrated, unknown_shares
+from securekd.privacy.mechanisms import refuse_unreachable
+from securekd.privacy.release import Exposure, ReleasePhase, unknown_shares
+from securekd.questions import Question, questions
 from securekd.randomness import Randomness
 from securekd.training.dp_sgd import DpSgdPlan
 from securekd_protocols import ProtocolError, recommended_threshold
@@ -49,30 +49,6 @@ class PlannedClient:
     name: str
     examples: Examples
     model: ClientModel
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """What clients are asked at a time: scores on so many transfer rows, noised.
-
-    Attributes:
-        labels: shape and bounds of each client's answer.
-        release: what is added to it, and what the ledger is told.
-    """
-
-    labels: SoftLabelShape
-    release: ReleasePlan
-
-    def mean(self, total: np.ndarray, survivors: int) -> np.ndarray:
-        """Mean scores (m, C) from a sum of integers; under client sampling, of the clients expected to be in it."""
-        expected = survivors * self.release.exposure.sampling_rate
-        return mean_scores(total * self.release.mechanism.step, self.labels, expected)
-
-    def mean_variance(self, survivors: int) -> float:
-        """Variance of the noise in an entry of the mean scores, where clients weigh the same."""
-        unit = self.labels.classes if self.labels.scores == "votes" else 1
-        rate = self.release.exposure.sampling_rate
-        return self.release.mechanism.sigma**2 / (survivors * (unit * rate) ** 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +208,7 @@ def make_plan(experiment: Experiment) -> Plan:
         ),
         sampling_rate=experiment.cohort.sampling_rate,
     )
-    question, check = _questions(experiment, len(data.transfer), shape.classes, exposure)
+    question, check = questions(experiment, len(data.transfer), shape.classes, exposure)
     for asked in (question, check):
         if asked is not None:
             refuse_unreachable(asked.release.mechanism, len(clients))
@@ -311,74 +287,6 @@ def _threshold(experiment: Experiment, clients: int, summing: Aggregator) -> int
             f"{threshold} must survive; lower it, or have more clients"
         )
     return threshold
-
-
-def _questions(
-    experiment: Experiment, transfer: int, classes: int, exposure: Exposure
-) -> tuple[Question, Question | None]:
-    """What clients answer in a round, and the votes that confident GNMax counts before."""
-    release, pate, privacy = experiment.release, experiment.pate, experiment.privacy
-    voting = experiment.strategy == "pate"
-    if experiment.student.consensus == "weighted":
-        if release.scores == "votes":
-            raise SettingError("votes are counted alike: set another student.consensus, or other release.scores")
-        if privacy.dp_sgd and privacy.neighbours == "add_remove":
-            raise SettingError(
-                "student.consensus = 'weighted' tells how many examples clients hold, and an add/remove ε does not pay "
-                "for it; set privacy.neighbours = 'zero_out' (that number is public then) or 'replace_one'"
-            )
-    if experiment.cohort.sampling_rate < 1 and privacy.client_neighbours != "zero_out":
-        raise SettingError(
-            "cohort.sampling_rate below 1 is accounted for under privacy.client_neighbours = 'zero_out' only; set that"
-        )
-    if voting and release.scores != "votes":
-        raise SettingError("strategy = 'pate' counts votes; set release.scores = 'votes'")
-    limit, name = (pate.answers, "pate.answers") if voting else (release.rows, "release.rows")
-    rows = limit or transfer
-    if rows > transfer:
-        raise SettingError(f"{name} = {rows} is more than the {transfer} rows of the transfer set; lower it")
-    confident = voting and pate.threshold is not None
-    shares = (1 - pate.threshold_budget, pate.threshold_budget) if confident else (1.0,)
-    shapes = [_labels(experiment, count, classes) for count in (rows, transfer)][: len(shares)]
-    unit = classes if release.scores == "votes" else 1
-
-    def mechanisms(multiplier: float) -> list[Mechanism]:
-        return [
-            mechanism_named(
-                release.mechanism, s.bounds, sigma=multiplier * s.bounds.l2 / math.sqrt(share), step=release.step
-            )
-            for s, share in zip(shapes, shares, strict=True)
-        ]
-
-    if privacy.client_epsilon is None:
-        noisy = [
-            mechanism_named(release.mechanism, s.bounds, sigma=release.noise * unit, step=release.step) for s in shapes
-        ]
-    else:
-        noisy = mechanisms(
-            calibrated(
-                mechanisms,
-                exposure,
-                lowest=1e-3,
-                epsilon=privacy.client_epsilon,
-                delta=privacy.client_delta,
-                rounds=experiment.rounds,
-            )
-        )
-    asked = [Question(s, ReleasePlan(m, exposure)) for s, m in zip(shapes, noisy, strict=True)]
-    return asked[0], asked[1] if confident else None
-
-
-def _labels(experiment: Experiment, rows: int, classes: int) -> SoftLabelShape:
-    release = experiment.release
-    weighted = experiment.student.consensus == "weighted"
-    return SoftLabelShape(
-        rows=rows,
-        classes=classes,
-        scores=release.scores,
-        clip=Clip(release.clip, release.clip_norm, release.clip_unit),
-        weight_cap=release.weight_cap if weighted else None,
-    )
 
 
 def _dp_plan(experiment: Experiment) -> DpSgdPlan | None:

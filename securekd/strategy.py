@@ -19,10 +19,11 @@ from securekd.consensus import Known, consensus_of, mean_of, remembered, winners
 from securekd.errors import RunError
 from securekd.knowledge import soft_labels
 from securekd.parallel import Perform
-from securekd.plan import Plan, PlannedClient, Question
+from securekd.plan import Plan, PlannedClient
 from securekd.plugins import named
 from securekd.privacy.ledger import Ledger
 from securekd.privacy.release import ReleasePhase
+from securekd.questions import Question
 from securekd.training.dp_sgd import Gradients, predict
 from securekd.training.tasks import Lesson, TrainTask, network_of
 

@@ -58,6 +58,7 @@ BAD = [
     (["--set", "release.noise=1", "--set", "release.step=1e-6"], "outside 0.01 to 50000"),
     (["--set", "release.rows=81"], "release.rows = 81 is more than the 80 rows"),
     (["--set", "strategy=pate"], "set release.scores = 'votes'"),
+    (["--set", "strategy=pate", "--set", "student.denoise=true"], "strategy = 'distil'"),
     (["--set", "student.consensus=weighted"], "set privacy.neighbours = 'zero_out'"),
     (["--set", "student.consensus=weighted", "--set", "release.scores=votes"], "votes are counted alike"),
     (["--set", "cohort.sampling_rate=0.5", "--set", "privacy.client_neighbours=replace_one"], "zero_out"),

@@ -29,11 +29,11 @@ from scipy.stats import skellam
 from securekd.aggregation import Aggregator, MaskingAggregator, PlainAggregator, Terms
 from securekd.errors import RunError
 from securekd.knowledge import Clip, SoftLabelShape, soft_labels
-from securekd.plan import Question
 from securekd.privacy.accountant import guarantees
 from securekd.privacy.ledger import LedgerFile
 from securekd.privacy.mechanisms import mechanism_named
 from securekd.privacy.release import Exposure, ReleasePlan, unknown_shares
+from securekd.questions import Question
 from securekd.randomness import Csprng
 from securekd_attacks.bounds import clopper_pearson, refuted_epsilon
 from securekd_attacks.intervals import binomial_upper
