@@ -119,8 +119,8 @@ def _refuse_pairs(experiment: Experiment) -> None:
         )
     if experiment.student.denoise and (experiment.student.consensus == "weighted" or experiment.strategy == "pate"):
         raise SettingError(
-            "student.denoise smooths means whose noise variance is known; set another student.consensus than 'weighted', "
-            "and strategy = 'distil'"
+            "student.denoise smooths means whose noise variance is known; set strategy = 'distil', and another "
+            "student.consensus than 'weighted'"
         )
     if experiment.strategy == "pate" and release.scores != "votes":
         raise SettingError("strategy = 'pate' counts votes; set release.scores = 'votes'")
