@@ -194,10 +194,18 @@ def plot(record: dict[str, Any], path: Path) -> None:
     for axis, (part, title, methods) in zip(axes, panels, strict=True):
         epsilons = epsilons_of(record, part)
         for (name, words), colour in zip(methods.items(), COLOURS, strict=False):
-            spread = [interval(values_of(record, part, e, name)) for e in epsilons]
-            x, y = [float(e) for e in epsilons], [mean for mean, _ in spread]
+            figures = {float(e): values_of(record, part, e, name) for e in epsilons}
+            spread = {e: interval(values) for e, values in figures.items() if values}
+            x, y = list(spread), [mean for mean, _ in spread.values()]
             axis.errorbar(
-                x, y, [h for _, h in spread], label=words.replace("*", ""), color=colour, marker="o", ms=3, capsize=2
+                x,
+                y,
+                [h for _, h in spread.values()],
+                label=words.replace("*", ""),
+                color=colour,
+                marker="o",
+                ms=3,
+                capsize=2,
             )
         axis.set(title=title, xlabel="ε at δ = 1e-5", ylabel="test accuracy, %", xscale="log")
         axis.set_xticks([float(e) for e in epsilons], epsilons)
