@@ -51,7 +51,7 @@ class Training:
 
 
 CLIENT_GRID = tuple(Training(size, rate, 0.1, 100) for size, rate in product((100, 300), (1.0, 3.0, 10.0)))
-CENTRAL_GRID = tuple(Training(size, rate, 0.05, 200) for size, rate in product((100, 300), (1.0, 3.0, 10.0)))
+CENTRAL_GRID = tuple(Training(size, rate, 0.05, 200) for size, rate in product((300, 690), (3.0, 10.0, 30.0)))
 
 
 @cache
