@@ -230,6 +230,6 @@ def plot(record: dict[str, Any], path: Path) -> None:
         axis.set(title=title, xlabel="ε at δ = 1e-5", ylabel="test accuracy, %", xscale="log")
         axis.set_xticks([float(e) for e in epsilons], epsilons)
         axis.minorticks_off()
-        axis.set_ylim(88 if part != "examples" else 84, 99)
+        axis.set_ylim(88 if part != "examples" else 95, 99.5)
         axis.legend(fontsize=7, loc="lower right")
     figure.savefig(path, metadata={"Date": None})
