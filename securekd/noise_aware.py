@@ -4,13 +4,14 @@
 as it would learn a consensus. Both see public features and released scores alone.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from securekd.denoising import Denoised, Search, denoise
 from securekd.knowledge import log_softmax
-from securekd.smoothing import Basis
+from securekd.smoothing import Basis, public_bases, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +82,26 @@ def learn(
         search: what denoising tries.
         seed: of the thinning.
     """
+    bases = public_bases(transfer) if bases is None else bases
     denoised = denoise(transfer, released, noise_variance, bases=bases, search=search, seed=seed)
-    return teach(public_kernel(transfer) if kernel is None else kernel, denoised)
+    return teach(public_kernel(transfer) if kernel is None else kernel, settled(denoised, bases))
+
+
+def settled(denoised: Denoised, bases: Sequence[Basis]) -> Denoised:
+    """The same with each row's class settled by its neighbours, where something was learnt and there is a graph.
+
+    Smoothing as much as the noise asks for leaves out directions in which classes still bend. The likeliest classes
+    have hardly any noise left, so they can be spread with more directions than the scores that they came from (self-
+    training). Hard labels also undo what teachers share: scores of a class that few of them know are small.
+    """
+    graph = next((basis for basis in bases if basis.name == "graph"), None)
+    if denoised.method == "uniform" or graph is None:
+        return denoised
+    m, classes = denoised.log_probabilities.shape
+    labels = np.eye(classes)[denoised.log_probabilities.argmax(axis=1)]
+    scores = spread(graph, np.arange(m), labels - 1.0 / classes)
+    believed = np.eye(classes)[scores.argmax(axis=1)]
+    return replace(denoised, log_probabilities=np.log(np.maximum(believed, 1e-12)))
 
 
 def public_kernel(features: np.ndarray, *, landmarks: int = 1000, seed: int = 0) -> Kernel:

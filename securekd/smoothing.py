@@ -155,6 +155,33 @@ def choose_smoother(bases: Sequence[Basis], released: np.ndarray, noise_variance
     return Smooth(basis, gains, scores, risk / y.size)
 
 
+def spread(basis: Basis, rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Scores (m, C) of all rows from targets of some: ridge regression in a basis' first directions.
+
+    How many directions, and the penalty on their roughness, are those with which each target is best foretold by the
+    others (leave-one-out, Allen 1974). Targets may be noisy labels: nothing needs to be known of their errors.
+
+    Args:
+        basis: with an ascending roughness.
+        rows: indices of rows (n,).
+        targets: what they are to score (n, C).
+    """
+    best: tuple[float, np.ndarray] | None = None
+    for size in sorted({min(size, basis.vectors.shape[1]) for size in (10, 20, 30, 50, 100)}):
+        directions = basis.vectors[:, :size] * len(basis.vectors) ** 0.5
+        x, rough = directions[rows], np.diag(basis.roughness[:size] + 1e-3)
+        for strength in (0.3, 3.0, 30.0, 300.0):
+            inverse = np.linalg.inv(x.T @ x + strength * rough)
+            weights = inverse @ (x.T @ targets)
+            leverage = (x @ inverse * x).sum(axis=1)
+            residual = (targets - x @ weights) / np.maximum(1.0 - leverage, 1e-6)[:, None]
+            error = float(np.square(residual).mean())
+            if best is None or error < best[0]:
+                best = (error, directions @ weights)
+    assert best is not None
+    return best[1]
+
+
 def _gains(basis: Basis) -> Iterator[np.ndarray]:
     positive = basis.roughness[basis.roughness > 1e-12]
     low, high = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)

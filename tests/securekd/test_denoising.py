@@ -8,8 +8,17 @@ import pytest
 from sklearn.datasets import load_digits
 
 from securekd.denoising import Denoised, Recipe, Search, denoise, signal_p_value, thin
-from securekd.noise_aware import learn, public_kernel
-from securekd.smoothing import Basis, centred, choose_smoother, graph_basis, nearest, principal_basis, public_bases
+from securekd.noise_aware import learn, public_kernel, settled
+from securekd.smoothing import (
+    Basis,
+    centred,
+    choose_smoother,
+    graph_basis,
+    nearest,
+    principal_basis,
+    public_bases,
+    spread,
+)
 
 QUICK = Search(splits=2, penalties=(30.0,), sharpnesses=(0.3, 1.0))
 
@@ -105,6 +114,30 @@ def test_the_student_is_right_on_rows_it_has_not_seen(digits: Digits) -> None:
     predicted = student.log_probabilities(digits.features[new])
     assert (predicted.argmax(axis=1) == digits.labels[new]).mean() > 0.93
     np.testing.assert_allclose(np.exp(predicted).sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize("deviation", [20.0, 60.0])
+def test_settling_repairs_labels_and_leaves_silence_alone(digits: Digits, deviation: float) -> None:
+    gains = []
+    for seed in range(3):
+        released = digits.released(deviation, seed)
+        denoised = denoise(digits.features, released, deviation**2, bases=digits.bases, search=QUICK)
+        before, after = (d.log_probabilities for d in (denoised, settled(denoised, digits.bases)))
+        gains.append(digits.accuracy(after) - digits.accuracy(before))
+    assert np.mean(gains) > -0.002
+    noise = np.random.default_rng(0).normal(size=digits.sums.shape)
+    silent = denoise(digits.features, noise, 1.0, bases=digits.bases, search=QUICK)
+    assert settled(silent, digits.bases) is silent
+    assert settled(denoised, digits.bases[:1]) is denoised
+
+
+def test_spreading_corrects_labels_and_needs_few(digits: Digits) -> None:
+    rng = np.random.default_rng(2)
+    wrong = np.where(rng.random(len(digits.labels)) < 0.2, rng.integers(0, 10, len(digits.labels)), digits.labels)
+    everywhere = np.arange(len(digits.labels))
+    assert digits.accuracy(spread(digits.bases[1], everywhere, np.eye(10)[wrong])) > 0.94
+    few = rng.permutation(everywhere)[:100]
+    assert digits.accuracy(spread(digits.bases[1], few, np.eye(10)[digits.labels[few]])) > 0.9
 
 
 @pytest.mark.parametrize("seed", range(6))
