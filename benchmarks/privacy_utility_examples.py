@@ -38,7 +38,7 @@ class Training:
     """One way to train a head by DP-SGD.
 
     Attributes:
-        size: principal components of HOG that it sees; they come from the transfer set.
+        size: principal components of HOG that it sees, which come from the transfer set; 0 for HOG as it is.
         learning_rate: of SGD.
         sampling_rate: of Poisson samples.
         steps: number of them.
@@ -51,6 +51,9 @@ class Training:
 
 
 CLIENT_GRID = tuple(Training(size, rate, 0.1, 100) for size, rate in product((100, 300), (1.0, 3.0, 10.0)))
+PLAIN_CLIENT_GRID = tuple(Training(0, rate, 0.1, 100) for rate in (1.0, 3.0, 10.0, 30.0))
+PLAIN_CENTRAL_GRID = tuple(Training(0, rate, 0.05, 200) for rate in (3.0, 10.0, 30.0, 100.0))
+PLAIN_EPSILONS = (1.0, 2.0, 3.0)
 CENTRAL_GRID = tuple(Training(size, rate, 0.05, 200) for size, rate in product((300, 690), (3.0, 10.0, 30.0)))
 
 
@@ -82,8 +85,9 @@ def trained(rows: np.ndarray, labels: np.ndarray, training: Training, epsilon: f
 
 def inputs(split: Split, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Transfer, private and judged features, of mean square length 4."""
-    one, two, three = split.principal(size, 0.5)
-    return 4.0 * one, 4.0 * two, 4.0 * three
+    parts = split.principal(size, 0.5) if size else (split.transfer, split.private, split.judged)
+    one, two, three = (4.0 * part for part in parts)
+    return one, two, three
 
 
 def logits(head: nn.Module, rows: np.ndarray) -> np.ndarray:
@@ -144,7 +148,12 @@ def measure(split: Split, seed: int, epsilons: Sequence[float], tuned: dict) -> 
     return found
 
 
-def tune(split: Split, epsilons: Sequence[float]) -> dict:
+def tune(
+    split: Split,
+    epsilons: Sequence[float],
+    clients: Sequence[Training] = CLIENT_GRID,
+    centre: Sequence[Training] = CENTRAL_GRID,
+) -> dict:
     """For each ε the training with the best accuracy on validation rows, of a client and of all data; the variance."""
     parts = partition(split.labels, CLIENTS, None, 10_000)
     found: dict = {"client": {}, "central": {}, "validation": {}}
@@ -152,7 +161,7 @@ def tune(split: Split, epsilons: Sequence[float]) -> dict:
     for epsilon in epsilons:
         key = f"{epsilon:g}"
         best = found["validation"].setdefault(key, {})
-        for who, grid, groups in (("client", CLIENT_GRID, parts[:2]), ("central", CENTRAL_GRID, [everything])):
+        for who, grid, groups in (("client", clients, parts[:2]), ("central", centre, [everything])):
             accuracies = {t: _accuracy(split, groups, t, epsilon) for t in grid}
             training = max(accuracies, key=lambda t: accuracies[t])
             found[who][key], best[who] = asdict(training), accuracies[training]

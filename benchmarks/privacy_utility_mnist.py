@@ -56,10 +56,13 @@ def measure(record: dict[str, Any], path: Path, seeds: int, quick: bool) -> None
         record.setdefault("cpu_seconds", {})[f"{len(record['runs'])} {name}"] = time.process_time() - started
         path.write_text(json.dumps(record, indent=1) + "\n")
 
-    if not {"clients", "examples"} <= record.get("tuned", {}).keys():
+    plain = tuple(e for e in examples.PLAIN_EPSILONS if e in of_examples)
+    if not {"clients", "examples", "examples_plain"} <= record.get("tuned", {}).keys():
         split, tuned = tuning_split(data), record.setdefault("tuned", {})
         fill(tuned, "clients", lambda: clients.tune(split, of_clients))
         fill(tuned, "examples", lambda: examples.tune(split, of_examples))
+        grids = examples.PLAIN_CLIENT_GRID, examples.PLAIN_CENTRAL_GRID
+        fill(tuned, "examples_plain", lambda: examples.tune(split, plain, *grids))
         del split
     tuned = record["tuned"]
     for seed in range(seeds):
@@ -67,6 +70,7 @@ def measure(record: dict[str, Any], path: Path, seeds: int, quick: bool) -> None
         for kind in clients.ALPHAS:
             fill(run, kind, lambda s=split, k=kind, n=seed: clients.measure(s, k, n, of_clients, tuned["clients"]))
         fill(run, "examples", lambda s=split, n=seed: examples.measure(s, n, of_examples, tuned["examples"]))
+        fill(run, "examples_plain", lambda s=split, n=seed: examples.measure(s, n, plain, tuned["examples_plain"]))
         fill(run, "yardsticks", lambda s=split: clients.yardsticks(s))
         if seed == 0:
             fill(record, "masked_session", lambda s=split: clients.masked_session(s, 0))

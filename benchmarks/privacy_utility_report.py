@@ -92,6 +92,16 @@ def markdown(record: dict[str, Any]) -> str:
             *_differences(record, "examples", "student", EXAMPLE_RIVALS, epsilons),
             "",
         ]
+    if epsilons := epsilons_of(record, "examples_plain"):
+        lines += [
+            "### Heads on plain HOG",
+            "",
+            "The same with heads that see HOG as it is, without the principal components of the transfer set, which "
+            "is how small institutions would begin: clients and central training lose accuracy, the student does not.",
+            "",
+            *_table(record, "examples_plain", EXAMPLE_METHODS, epsilons),
+            "",
+        ]
     lines += ["![Accuracy against ε](privacy_utility_mnist.svg)", "", _machine(record), ""]
     return "\n".join(lines)
 
