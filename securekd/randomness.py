@@ -34,7 +34,10 @@ class Csprng:
 
     def words(self, count: int) -> np.ndarray:
         """`count` uniform 64-bit words (uint64)."""
-        words = np.empty(count, dtype="<u8")
+        return self.fill(np.empty(count, dtype="<u8"))
+
+    def fill(self, words: np.ndarray) -> np.ndarray:
+        """Overwrite `words` (uint64, contiguous) with uniform words, and give it back."""
         view = words.view(np.uint8).data
         for start in range(0, len(view), len(ZEROS)):
             part = view[start : start + len(ZEROS)]

@@ -24,7 +24,7 @@ from securekd.errors import ModelError
 from securekd.randomness import Csprng
 from securekd.training.closed_form import Features, clipped_sums
 from securekd.training.frozen import compute_features, split_frozen
-from securekd.training.mechanism import add_noise, factors_of
+from securekd.training.mechanism import Scratch, add_noise, factors_of
 
 # How a model's clipped gradients are computed.
 Gradients = Literal["closed_form", "hooks"]
@@ -202,13 +202,13 @@ def train_head(
     velocity: dict[Tensor, Tensor] = {
         p: part.view_as(p) for p, part in zip(head.parameters(), torch.split(flat, sizes), strict=True)
     }
-    rate = learning_rate / (plan.sampling_rate * len(labels))
+    rate, scratch = learning_rate / (plan.sampling_rate * len(labels)), Scratch.of(len(flat))
     zeroed = 0
     for _ in range(plan.steps):
         rows = torch.from_numpy(randomness.poisson_sample(len(labels), plan.sampling_rate)).to(labels.device)
         sums = clipped_sums(head, features[rows], labels.index_select(0, rows), plan.clip)
         sums.add_to(velocity, decay=momentum)
-        add_noise(flat, plan.noise_multiplier * plan.clip, randomness)
+        add_noise(flat, plan.noise_multiplier * plan.clip, randomness, scratch)
         for parameter, moved in velocity.items():
             parameter.sub_(moved, alpha=rate)
         zeroed += sums.zeroed

@@ -4,6 +4,7 @@ Both ways to per-example gradients go through here: Opacus' hooks (`dp_sgd`) and
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -29,7 +30,28 @@ def factors_of(norms: Tensor, clip: float) -> Tensor:
     return (most / norms.clamp(min=most)).nan_to_num_(nan=0.0)
 
 
-def add_noise(totals: Tensor, scale: float, randomness: Csprng) -> None:
+@dataclass(frozen=True, eq=False)
+class Scratch:
+    """Memory that noise is made in, so that a step need not ask for it anew.
+
+    Attributes:
+        words: uint64 (2·half,), for half of the P values or one more.
+        wave: float64 (half,).
+        summed: float64 (half,).
+    """
+
+    words: np.ndarray
+    wave: Tensor
+    summed: Tensor
+
+    @classmethod
+    def of(cls, count: int) -> "Scratch":
+        """For `count` values."""
+        half = (count + 1) // 2
+        return cls(np.empty(2 * half, "<u8"), *(torch.empty(half, dtype=torch.float64) for _ in range(2)))
+
+
+def add_noise(totals: Tensor, scale: float, randomness: Csprng, scratch: Scratch | None = None) -> None:
     """Add Gaussian noise of standard deviation `scale` to a flat tensor, in place.
 
     Noise and sum are float64, and only the sum is rounded: noise of float32 would leave its own coarse grid in the
@@ -43,17 +65,21 @@ def add_noise(totals: Tensor, scale: float, randomness: Csprng) -> None:
         totals: sums of clipped gradients (P,).
         scale: σ·C.
         randomness: secret stream.
+        scratch: memory to work in, for P values; None takes fresh memory.
     """
-    half = (len(totals) + 1) // 2
-    words = randomness.words(2 * half)
-    radius = _from_one_to_two(words[:half])
+    scratch = Scratch.of(len(totals)) if scratch is None else scratch
+    half = len(scratch.wave)
+    randomness.fill(scratch.words)
+    radius = _from_one_to_two(scratch.words[:half])
     np.subtract(2.0, radius, out=radius)  # in (0, 1], so that its logarithm is finite
-    lengths = torch.from_numpy(radius).log_().mul_(-2.0 * scale**2).sqrt_().to(totals.device)
-    angle = _from_one_to_two(words[half:])
+    lengths = torch.from_numpy(radius).log_().mul_(-2.0 * scale**2).sqrt_()
+    angle = _from_one_to_two(scratch.words[half:])
     angle *= 2.0 * math.pi
-    angles = torch.from_numpy(angle).to(totals.device)
-    for part, wave in ((totals[:half], angles.cos()), (totals[half:], angles.sin_())):
-        part.copy_(part.double().addcmul_(lengths[: len(part)], wave[: len(part)]))
+    angles = torch.from_numpy(angle)
+    for part, wave in ((totals[:half], torch.cos(angles, out=scratch.wave)), (totals[half:], angles.sin_())):
+        summed = scratch.summed[: len(part)].copy_(part)
+        summed.addcmul_(lengths[: len(part)], wave[: len(part)])
+        part.copy_(summed)
 
 
 def _from_one_to_two(words: np.ndarray) -> np.ndarray:
