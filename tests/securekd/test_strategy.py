@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from securekd.consensus import winners
+from securekd.consensus import Known, consensus_of, winners
 from securekd.errors import RunError
 from securekd.plan import make_plan
 from securekd.privacy.accountant import guarantees
@@ -117,3 +117,16 @@ def test_a_student_that_denoises_learns_more_from_noisy_sums(out: Path) -> None:
     }
     plain, denoised = (accuracies[d].utility.student.accuracy for d in (False, True))
     assert denoised > plain + 0.1
+
+
+def test_a_denoised_consensus_is_post_processing() -> None:
+    """Other private data, the same public rows and released sum: not a bit of what the student learns differs."""
+    plans = [
+        make_plan(small(data={"transfer": 200, "test": 120, "private": private}, student={"denoise": True}))
+        for private in (240, 800)
+    ]
+    np.testing.assert_array_equal(*(plan.data.transfer.inputs for plan in plans))
+    rng = np.random.default_rng(0)
+    released = Known(rng.normal(size=(200, 10)), np.full(200, 0.5))
+    one, other = (consensus_of(plan, released, np.arange(200)) for plan in plans)
+    np.testing.assert_array_equal(one, other)
