@@ -20,7 +20,7 @@ from securekd.privacy.accountant import Guarantee, calibrate_dp_sgd, guarantees
 from securekd.privacy.events import DpSgdEvent, Entry, Unit, UnprotectedEvent
 from securekd.privacy.ledger import SCHEMA, LedgerFile
 from securekd.privacy.mechanisms import refuse_unreachable
-from securekd.privacy.release import Exposure, ReleasePhase, unknown_shares
+from securekd.privacy.release import Exposure, unknown_shares
 from securekd.questions import Question, questions
 from securekd.randomness import Randomness
 from securekd.training.dp_sgd import DpSgdPlan
@@ -139,23 +139,17 @@ class Plan:
             dropouts=self.dropouts(round_number),
         )
 
-    def release_entries(
-        self, client: str, round_number: int, phase: ReleasePhase, question: Question, rows: np.ndarray
-    ) -> list[Entry]:
-        """The ledger's entries for one client's answer."""
-        return question.release.entries(client, round_number, self.digest(rows).hex(), phase)
-
     def ledger(self) -> LedgerFile:
         """The ledger as it will be at the end; which rows confident GNMax will answer is not known yet."""
         entries: list[Entry] = []
+        every = self.digest(np.arange(len(self.data.transfer))).hex()
         for r in range(1, self.experiment.rounds + 1):
-            rows = self.rows(r)
+            asked = self.digest(self.rows(r)).hex()
             for c in self.clients:
                 entries.append(self.training_entry(c.name, r))
                 if self.check is not None:
-                    every = np.arange(len(self.data.transfer))
-                    entries += self.release_entries(c.name, r, "threshold", self.check, every)
-                entries += self.release_entries(c.name, r, "release", self.question, rows)
+                    entries += self.check.release.entries(c.name, r, every, "threshold")
+                entries += self.question.release.entries(c.name, r, asked)
         return LedgerFile(schema=SCHEMA, noise=self.experiment.privacy.noise, delta=self.delta, entries=tuple(entries))
 
     def guarantees(self) -> tuple[Guarantee, ...]:

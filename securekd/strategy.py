@@ -194,8 +194,9 @@ def ask(
         )
         for c in plan.clients
     }
+    digest = plan.digest(rows).hex()
     workshop.ledger.append(
-        entry for c in plan.clients for entry in plan.release_entries(c.name, number, phase, question, rows)
+        entry for c in plan.clients for entry in question.release.entries(c.name, number, digest, phase)
     )
     integers = {name: saved.arrays["integers"] for name, saved in released.items()}
     name = f"aggregate.{number}" if phase == "release" else f"aggregate.{number}.{phase}"

@@ -7,7 +7,7 @@ by their exact curve; integer noise, and mixtures, by Rényi divergences. Client
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -121,19 +121,37 @@ def calibrate_dp_sgd(sampling_rate: float, steps: int, epsilon: float, delta: fl
         event = DpSgdEvent(sampling_rate=sampling_rate, noise_multiplier=noise_multiplier, steps=steps)
         return _dp_sgd_epsilon(((event, 1),), neighbours, delta, grid)
 
-    low, high = 0.05, 1.0
-    while cost(high) > epsilon:
+    found = smallest_within(cost, epsilon, low=0.05, high=1.0, highest=1e4, ratio=1.001)
+    if found is None:
+        raise BudgetError(
+            f"ε = {epsilon} at δ = {delta} cannot be met with sampling rate {sampling_rate} and {steps} steps; "
+            "raise privacy.epsilon, or lower training.sampling_rate or training.epochs"
+        )
+    while cost(found, REPORT_GRID) > epsilon:
+        found *= 1.0005
+    return found
+
+
+def smallest_within(
+    cost: Callable[[float], float], target: float, *, low: float, high: float, highest: float, ratio: float
+) -> float | None:
+    """The smallest noise multiplier, to a factor of `ratio`, whose cost is at most `target`.
+
+    Args:
+        cost: ε by noise multiplier; it must not rise.
+        target: the ε to stay within.
+        low: taken to be too small.
+        high: where the search begins; doubled until it is enough.
+        highest: beyond it nothing is tried, and None is given.
+        ratio: above 1.
+    """
+    while cost(high) > target:
         low, high = high, 2 * high
-        if high > 1e4:
-            raise BudgetError(
-                f"ε = {epsilon} at δ = {delta} cannot be met with sampling rate {sampling_rate} and {steps} steps; "
-                "raise privacy.epsilon, or lower training.sampling_rate or training.epochs"
-            )
-    while high / low > 1.001:
+        if high > highest:
+            return None
+    while high / low > ratio:
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if cost(middle) <= epsilon else (middle, high)
-    while cost(high, REPORT_GRID) > epsilon:
-        high *= 1.0005
+        low, high = (low, middle) if cost(middle) <= target else (middle, high)
     return high
 
 

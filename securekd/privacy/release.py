@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from securekd.errors import BudgetError
-from securekd.privacy.accountant import UnprovableError, compose_epsilon
+from securekd.privacy.accountant import UnprovableError, compose_epsilon, smallest_within
 from securekd.privacy.events import Entry, ReleaseEvent, UnprotectedEvent, View
 from securekd.privacy.mechanisms import Mechanism
 
@@ -120,17 +120,12 @@ def calibrated(
         except UnprovableError:
             return math.inf
 
-    low, high = lowest, 2 * lowest
-    if cost(low) <= epsilon:
-        return low
-    while cost(high) > epsilon:
-        low, high = high, 2 * high
-        if high > HIGHEST_MULTIPLIER:
-            raise BudgetError(
-                f"privacy.client_epsilon = {epsilon} at δ = {delta} cannot be met in {rounds} rounds; raise it, lower "
-                "rounds, or have more clients and a higher cohort.threshold"
-            )
-    while high / low > 1.0001:
-        middle = (low * high) ** 0.5
-        low, high = (low, middle) if cost(middle) <= epsilon else (middle, high)
-    return high
+    if cost(lowest) <= epsilon:
+        return lowest
+    found = smallest_within(cost, epsilon, low=lowest, high=2 * lowest, highest=HIGHEST_MULTIPLIER, ratio=1.0001)
+    if found is None:
+        raise BudgetError(
+            f"privacy.client_epsilon = {epsilon} at δ = {delta} cannot be met in {rounds} rounds; raise it, lower "
+            "rounds, or have more clients and a higher cohort.threshold"
+        )
+    return found

@@ -74,10 +74,11 @@ def test_clients_that_were_asked_about_other_rows_release_nothing(tmp_path: Path
     plan = make_plan(small(release={"rows": 30}))
     ledger = Ledger(tmp_path / "ledger.json", noise="seeded", delta=plan.delta)
     names = [c.name for c in plan.clients]
-    ledger.append(plan.release_entries(names[0], 1, "release", plan.question, plan.rows(1)))
+    first, other = (plan.digest(plan.rows(r)).hex() for r in (1, 2))
+    ledger.append(plan.question.release.entries(names[0], 1, first))
     before = (tmp_path / "ledger.json").read_bytes()
     with pytest.raises(RunError, match="other transfer rows"):
-        ledger.append(plan.release_entries(names[1], 1, "release", plan.question, plan.rows(2)))
+        ledger.append(plan.question.release.entries(names[1], 1, other))
     assert (tmp_path / "ledger.json").read_bytes() == before
 
 
