@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from securekd.aggregation import Aggregate
-from securekd.data.features import public_features
 from securekd.denoising import denoise
 from securekd.experiment import Experiment
 from securekd.knowledge import consensus_log_probabilities
@@ -67,8 +66,7 @@ def consensus_of(plan: Plan, known: Known, rows: np.ndarray) -> np.ndarray:
     scores = known.scores[rows]
     if not plan.experiment.student.denoise:
         return scores_to_consensus(plan.experiment, scores)
-    features = public_features(plan.data.transfer)[rows]
-    return denoise(features, scores, float(known.variance[rows].mean())).log_probabilities
+    return denoise(plan.transfer_features[rows], scores, float(known.variance[rows].mean())).log_probabilities
 
 
 def scores_to_consensus(experiment: Experiment, mean: np.ndarray) -> np.ndarray:

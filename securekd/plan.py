@@ -6,6 +6,7 @@ by the accountant from the very events that the run will write to its ledger.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from securekd.aggregation import Aggregate, Aggregator, Terms, aggregator_named
 from securekd.data import Examples, FederatedData, load_federated
 from securekd.data.examples import transfer_digest
+from securekd.data.features import public_features
 from securekd.errors import BudgetError, DataError, SettingError
 from securekd.experiment import ClientModel, Experiment, Model
 from securekd.models.shape import InputShape
@@ -111,6 +113,11 @@ class Plan:
             views=("server", "clients", "public"),
             event=event,
         )
+
+    @cached_property
+    def transfer_features(self) -> np.ndarray:
+        """Public features (m, p) of the transfer set, for a student that denoises."""
+        return public_features(self.data.transfer)
 
     def rows(self, round_number: int) -> np.ndarray:
         """The transfer rows that a round's question is about, ascending; a public draw where not all are."""
