@@ -162,6 +162,8 @@ class Diary:
                 number = reader.integer(8)
                 diary._sessions[number] = {reader.fixed(_ID_BYTES) for _ in range(reader.count(2**16 - 1, _ID_BYTES))}
             reader.finish()
+            if diary.save() != data:
+                raise reader.malformed("its entries are out of order or repeated")
         except (MalformedMessage, UnicodeDecodeError) as error:
             raise BadSavedState(f"no diary: {error}", "restore the diary that belongs to this client") from error
         return diary

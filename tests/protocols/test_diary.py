@@ -130,3 +130,17 @@ def test_what_is_no_diary_is_refused(data):
     for junk in (data, whole + data + b"!", whole[:-1], whole[:5] + b"\xff\xff\xff\xff" + data):
         with pytest.raises(BadSavedState):
             Diary.load(junk, CohortRule())
+
+
+def test_a_diary_has_one_spelling():
+    written = []
+    for name in (b"a", b"b"):
+        diary = Diary(CohortRule(1))
+        diary.sign(name.ljust(32), ALL)
+        written.append(diary.save())
+    head, tail = written[0][:5], written[0][-4:]
+    first, second = (whole[9:-4] for whole in written)
+    assert len(Diary.load(head + bytes([2, 0, 0, 0]) + first + second + tail, CohortRule(1))._signed) == 2
+    for entries in (second + first, first + first):
+        with pytest.raises(BadSavedState, match="out of order or repeated"):
+            Diary.load(head + bytes([2, 0, 0, 0]) + entries + tail, CohortRule(1))

@@ -81,5 +81,5 @@ def test_a_minute_of_fuzzing(tmp_path):
     shutil.copytree(CORPUS, corpus)
     command = [sys.executable, str(FUZZER), str(corpus), "-max_total_time=60", "-max_len=4096", "-timeout=5"]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     assert "Done" in run.stderr
