@@ -55,6 +55,14 @@ class RingTooSmall(LocalProtocolError):
     """Clients times magnitude and noise tail reach half of the ring, so that the sum could wrap around."""
 
 
+class NoParametersFit(LocalProtocolError):
+    """No parameters of homomorphic encryption keep a sum of this size exact."""
+
+
+class SchemeUnavailable(LocalProtocolError):
+    """The library that computes an encryption scheme is not installed, or has no build for this Python."""
+
+
 class UnknownClient(LocalProtocolError):
     """The caller named a client, or holds an identity, that is not on the roster."""
 
@@ -149,6 +157,10 @@ class PolicyRefused(RemoteProtocolError):
     """The server invites to a session that this client's own policy does not accept."""
 
 
+class SecondOpening(OutOfOrder):
+    """The decryptor was asked again to open a sum of this session."""
+
+
 class CohortRefused(PolicyRefused):
     """A survivor set so close to an earlier one that the difference of the two sums would concern a few clients."""
 
@@ -186,6 +198,29 @@ class TamperedInput(RemoteProtocolError):
 
 class TamperedShare(RemoteProtocolError):
     """A share that does not authenticate, or that recovers something else than its owner committed to."""
+
+
+# --- theirs: ciphertexts ----------------------------------------------------------------------------------------------
+
+
+class NotAPublicKey(MalformedMessage):
+    """Key material that is not one public key of this session: too long (a secret key beside it?), short or empty."""
+
+
+class BadCiphertext(MalformedMessage):
+    """Ciphertexts of the wrong number or size, or with a residue that is not reduced."""
+
+
+class TransparentCiphertext(RemoteProtocolError):
+    """A key or a ciphertext with a polynomial of zeros, under which a plaintext can be read without any key."""
+
+
+class NotTheSurvivorsSum(RemoteProtocolError):
+    """What was decrypted is not the sum of exactly the named clients' vectors: its tags do not hold."""
+
+
+class SumOffGrid(RemoteProtocolError):
+    """A decrypted slot is not close to an integer, or a sum is out of range; nothing of it is released."""
 
 
 # --- nobody's fault, but the end --------------------------------------------------------------------------------------

@@ -51,6 +51,11 @@ class Label(bytes, Enum):
     SHARE_BOX = b"securekd-protocols/1 share box\x00"
     PAIR_MASK = b"securekd-protocols/1 pair mask\x00"
     SELF_MASK = b"securekd-protocols/1 self mask\x00"
+    HOMOMORPHIC_SESSION = b"securekd-protocols/1 homomorphic session id\x00"
+    HOMOMORPHIC_MESSAGE = b"securekd-protocols/1 homomorphic message signature\x00"
+    HOMOMORPHIC_KEY = b"securekd-protocols/1 homomorphic key digest\x00"
+    TAG_COEFFICIENTS = b"securekd-protocols/1 tag coefficients\x00"
+    TAG_PADS = b"securekd-protocols/1 tag pads\x00"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ signature: who was told other parameters takes part in another session.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -104,16 +105,16 @@ class SessionParameters:
 
     def __post_init__(self) -> None:
         self._check_graph()
-        _within("clients", self.clients, FEWEST_CLIENTS, MOST_CLIENTS)
-        _within("vector length", self.vector_length, 1, LONGEST_VECTOR)
-        _within("magnitude", self.magnitude, 1, 2**63 - 1)
-        _within("noise tail", self.noise_tail, 0, 2**63 - 1)
-        _within("noise variance", self.noise_variance, 0, 2**64 - 1)
-        _within("round number", self.round_number, 0, 2**64 - 1)
-        _sized("nonce", self.nonce, NONCE_BYTES)
-        _sized("context hash", self.context, 32)
+        within("clients", self.clients, FEWEST_CLIENTS, MOST_CLIENTS)
+        within("vector length", self.vector_length, 1, LONGEST_VECTOR)
+        within("magnitude", self.magnitude, 1, 2**63 - 1)
+        within("noise tail", self.noise_tail, 0, 2**63 - 1)
+        within("noise variance", self.noise_variance, 0, 2**64 - 1)
+        within("round number", self.round_number, 0, 2**64 - 1)
+        sized("nonce", self.nonce, NONCE_BYTES)
+        sized("context hash", self.context, 32)
         prove_no_overflow(self.ring, self.clients, self.magnitude, self.noise_tail)
-        self._check_roster()
+        check_roster(self.roster, {"server": self.server_public})
 
     def _check_graph(self) -> None:
         if self.graph is None:
@@ -121,7 +122,7 @@ class SessionParameters:
             return
         if self.clients < FEWEST_CLIENTS:
             raise TooFewClients(f"{self.clients} clients", f"invite at least {FEWEST_CLIENTS}")
-        _within("restarts", self.graph.restarts, 1, 2**16 - 1)
+        within("restarts", self.graph.restarts, 1, 2**16 - 1)
         demand = GraphDemand(
             self.clients, self.colluders, self.graph.dropouts, self.graph.malicious_server, self.graph.restarts
         )
@@ -130,16 +131,6 @@ class SessionParameters:
             raise ThresholdUnsafe(
                 f"{self.fewest_survivors} survivors with {self.colluders} colluders", "leave two honest ones in the sum"
             )
-
-    def _check_roster(self) -> None:
-        for member in self.roster:
-            _sized(f"identity key of {member.name!r}", member.public, KEY_BYTES)
-            _within(f"bytes in the name {member.name!r}", len(member.name.encode()), 1, LONGEST_NAME)
-        _sized("identity key of the server", self.server_public, KEY_BYTES)
-        if len({member.name for member in self.roster}) < len(self.roster):
-            raise BadParameter("two clients have the same name", "give each client a name of its own")
-        if len({member.public for member in self.roster} | {self.server_public}) <= len(self.roster):
-            raise DuplicateKey("an identity key stands on the roster twice", "invite each participant once")
 
     @property
     def clients(self) -> int:
@@ -170,9 +161,8 @@ class SessionParameters:
         writer.integer(self.noise_variance, 8).integer(self.ring_bits, 1)
         graph = self.graph or RegularGraph(0, 0, False, 0)
         writer.integer(graph.degree, 2).integer(graph.dropouts, 2).integer(graph.restarts, 2)
-        writer.integer(graph.malicious_server, 1).integer(self.clients, 2)
-        for member in self.roster:
-            writer.blob(member.name.encode()).fixed(member.public)
+        writer.integer(graph.malicious_server, 1)
+        write_roster(writer, self.roster)
         return writer.finish()
 
     @classmethod
@@ -188,7 +178,7 @@ class SessionParameters:
         round_number, threshold, colluders = reader.integer(8), reader.integer(2), reader.integer(2)
         length, magnitude, tail, variance = reader.integer(4), reader.integer(8), reader.integer(8), reader.integer(8)
         bits, graph = reader.integer(1), _read_graph(reader)
-        roster = tuple(_read_member(reader) for _ in range(reader.count(MOST_CLIENTS, 4 + KEY_BYTES)))
+        roster = read_roster(reader)
         reader.finish()
         base = (roster, server, threshold, colluders, length, magnitude, round_number, nonce, context)
         return cls(*base, graph, bits, tail, variance)
@@ -204,10 +194,7 @@ class SessionParameters:
         Raises:
             UnknownClient: It is not invited.
         """
-        for index, member in enumerate(self.roster):
-            if member.public == public:
-                return index
-        raise UnknownClient(f"identity {public.hex()} is not on the roster", "ask for an invitation with this identity")
+        return index_on(self.roster, public)
 
     def check_context(self, context: bytes) -> None:
         """Refuse parameters that are for another context.
@@ -218,11 +205,58 @@ class SessionParameters:
         Raises:
             ContextMismatch: Its hash differs; somebody would answer for other data than this client.
         """
-        if hash_context(context) != self.context:
-            raise ContextMismatch(
-                f"the session's context hash is {self.context.hex()[:16]}…, ours {hash_context(context).hex()[:16]}…",
-                "compare transfer set and class map with the other clients before taking part",
-            )
+        check_context(self.context, context)
+
+
+def check_roster(roster: tuple[Member, ...], others: Mapping[str, bytes]) -> None:
+    """Refuse a roster on which somebody stands twice or has no usable name.
+
+    Args:
+        roster: The clients.
+        others: Identity keys of the other participants, by role.
+
+    Raises:
+        BadParameter: A name or a key of the wrong size, or a name that occurs twice.
+        DuplicateKey: A key that occurs twice.
+    """
+    for member in roster:
+        sized(f"identity key of {member.name!r}", member.public, KEY_BYTES)
+        within(f"bytes in the name {member.name!r}", len(member.name.encode()), 1, LONGEST_NAME)
+    for role, public in others.items():
+        sized(f"identity key of the {role}", public, KEY_BYTES)
+    if len({member.name for member in roster}) < len(roster):
+        raise BadParameter("two clients have the same name", "give each client a name of its own")
+    if len({member.public for member in roster} | set(others.values())) < len(roster) + len(others):
+        raise DuplicateKey("an identity key stands on the roster twice", "invite each participant once")
+
+
+def index_on(roster: tuple[Member, ...], public: bytes) -> int:
+    """The index of the client with this identity key, or `UnknownClient`."""
+    for index, member in enumerate(roster):
+        if member.public == public:
+            return index
+    raise UnknownClient(f"identity {public.hex()} is not on the roster", "ask for an invitation with this identity")
+
+
+def check_context(hashed: bytes, context: bytes) -> None:
+    """Refuse a context whose hash is another one, with `ContextMismatch`."""
+    if hash_context(context) != hashed:
+        raise ContextMismatch(
+            f"the session's context hash is {hashed.hex()[:16]}…, ours {hash_context(context).hex()[:16]}…",
+            "compare transfer set and class map with the other clients before taking part",
+        )
+
+
+def write_roster(writer: Writer, roster: tuple[Member, ...]) -> None:
+    """Append a count and each client's name and key."""
+    writer.integer(len(roster), 2)
+    for member in roster:
+        writer.blob(member.name.encode()).fixed(member.public)
+
+
+def read_roster(reader: Reader) -> tuple[Member, ...]:
+    """Read what `write_roster` wrote, or raise `MalformedMessage`."""
+    return tuple(_read_member(reader) for _ in range(reader.count(MOST_CLIENTS, 4 + KEY_BYTES)))
 
 
 def hash_context(context: bytes) -> bytes:
@@ -245,11 +279,13 @@ def _read_member(reader: Reader) -> Member:
         raise MalformedMessage(f"a client's name {name!r} is no UTF-8", "have the invitation sent again") from error
 
 
-def _within(what: str, value: int, low: int, high: int) -> None:
+def within(what: str, value: int, low: int, high: int) -> None:
+    """Refuse a number outside a range with `BadParameter`."""
     if not low <= value <= high:
         raise BadParameter(f"{what}: {value}", f"choose from {low} to {high}")
 
 
-def _sized(what: str, data: bytes, size: int) -> None:
+def sized(what: str, data: bytes, size: int) -> None:
+    """Refuse bytes of another size with `BadParameter`."""
     if len(data) != size:
         raise BadParameter(f"{what} has {len(data)} bytes", f"pass exactly {size}")

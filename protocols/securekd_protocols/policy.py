@@ -9,11 +9,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from securekd_protocols.diary import Diary
 from securekd_protocols.errors import PolicyRefused
-from securekd_protocols.parameters import SessionParameters
+from securekd_protocols.parameters import Member, SessionParameters
 from securekd_protocols.thresholds import FEWEST_CLIENTS
+
+
+class Offer(Protocol):
+    """What a policy looks at, whichever protocol the session follows; see `SessionParameters` for the meanings."""
+
+    @property
+    def roster(self) -> tuple[Member, ...]: ...  # noqa: D102
+    @property
+    def server_public(self) -> bytes: ...  # noqa: D102
+    @property
+    def round_number(self) -> int: ...  # noqa: D102
+    @property
+    def clients(self) -> int: ...  # noqa: D102
+    @property
+    def fewest_survivors(self) -> int: ...  # noqa: D102
+    @property
+    def colluders(self) -> int: ...  # noqa: D102
+    @property
+    def magnitude(self) -> int: ...  # noqa: D102
+    @property
+    def noise_variance(self) -> int: ...  # noqa: D102
+    def check_context(self, context: bytes) -> None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -50,12 +73,27 @@ class LocalPolicy:
     diary: Diary | None = field(default=None, compare=False)
 
     def check(self, parameters: SessionParameters) -> None:
-        """Refuse parameters that ask for less.
+        """Refuse parameters of a masking session that ask for less.
 
         Raises:
-            PolicyRefused: Server, round, roster, threshold, corruption bound, clipping range, noise or graph are not
-                as this client wants them.
+            PolicyRefused: As `check_offer`, or the graph is not as this client wants it.
             TooManyRestarts: The diary has seen too many sessions for this round.
+            ContextMismatch: The session is about something else.
+        """
+        self.check_offer(parameters)
+        if parameters.graph is None:
+            return
+        if self.malicious_server and not parameters.graph.malicious_server:
+            raise PolicyRefused("the graph's threshold trusts the server", "stay away, or trust it knowingly")
+        if self.diary is not None:
+            self.diary.begin(parameters.round_number, parameters.session_id, parameters.graph.restarts)
+
+    def check_offer(self, parameters: Offer) -> None:
+        """Refuse parameters of any session that ask for less.
+
+        Raises:
+            PolicyRefused: Server, round, roster, threshold, corruption bound, clipping range or noise are not as this
+                client wants them.
             ContextMismatch: The session is about something else.
         """
         if parameters.server_public != self.server_public:
@@ -73,10 +111,8 @@ class LocalPolicy:
                 )
         self._check_floors(parameters)
         parameters.check_context(self.context)
-        if self.diary is not None and parameters.graph is not None:
-            self.diary.begin(parameters.round_number, parameters.session_id, parameters.graph.restarts)
 
-    def _check_floors(self, parameters: SessionParameters) -> None:
+    def _check_floors(self, parameters: Offer) -> None:
         floors = (
             ("clients", parameters.clients, self.fewest_clients),
             ("survivors", parameters.fewest_survivors, self.lowest_threshold),
@@ -93,5 +129,3 @@ class LocalPolicy:
                 f"magnitude {parameters.magnitude}, at most {self.highest_magnitude} wanted",
                 "stay away, or widen the range knowingly",
             )
-        if self.malicious_server and parameters.graph is not None and not parameters.graph.malicious_server:
-            raise PolicyRefused("the graph's threshold trusts the server", "stay away, or trust it knowingly")

@@ -173,6 +173,13 @@ def encode(
         WrongLength: The shape is not (length,).
         ValueOutOfRange: An entry is larger than the bound.
     """
+    return check_vector(vector, length, bound).astype(ring.word)
+
+
+def check_vector(
+    vector: NDArray[np.signedinteger] | NDArray[np.unsignedinteger], length: int, bound: int
+) -> NDArray[np.signedinteger] | NDArray[np.unsignedinteger]:
+    """Refuse an input that is not as agreed, as `encode` does; give it back uncopied."""
     values = np.asarray(vector)
     if not np.issubdtype(values.dtype, np.integer):
         raise NotIntegers(f"the vector's type is {values.dtype}", "encode floats with FixedPoint first")
@@ -182,7 +189,7 @@ def encode(
     if high > bound or low < -bound:
         worst = high if high > bound else low
         raise ValueOutOfRange(f"value {worst} is beyond ±{bound}", "clip it, or agree on a larger magnitude or tail")
-    return values.astype(ring.word)
+    return values
 
 
 def apply_masks(elements: Words, masks: Sequence[Mask]) -> None:

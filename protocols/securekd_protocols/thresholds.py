@@ -36,6 +36,21 @@ def check_threshold(clients: int, threshold: int, colluders: int) -> None:
         TooFewClients: Fewer than 3 clients.
         ThresholdUnsafe: See `recommended_threshold`; also where fewer than two honest clients could be left in a sum.
     """
+    check_survivors(clients, threshold, colluders)
+    if 2 * threshold <= clients + colluders:
+        raise ThresholdUnsafe(
+            f"threshold {threshold} of {clients} clients with {colluders} colluders",
+            f"raise the threshold to {(clients + colluders) // 2 + 1} or invite more clients",
+        )
+
+
+def check_survivors(clients: int, threshold: int, colluders: int) -> None:
+    """Refuse a threshold at which a sum could be of too few, whoever opens it.
+
+    Raises:
+        TooFewClients: Fewer than 3 clients.
+        ThresholdUnsafe: Fewer than two honest clients could be left in a sum, or the threshold is out of range.
+    """
     if clients < FEWEST_CLIENTS:
         raise TooFewClients(
             f"{clients} clients, and at least {FEWEST_CLIENTS} are needed",
@@ -44,7 +59,5 @@ def check_threshold(clients: int, threshold: int, colluders: int) -> None:
     stated = f"threshold {threshold} of {clients} clients with {colluders} colluders"
     if colluders < 0 or not FEWEST_CLIENTS <= threshold <= clients:
         raise ThresholdUnsafe(stated, f"choose a threshold from {FEWEST_CLIENTS} to {clients}, and colluders from 0 on")
-    if 2 * threshold <= clients + colluders:
-        raise ThresholdUnsafe(stated, f"raise the threshold to {(clients + colluders) // 2 + 1} or invite more clients")
     if threshold - colluders < 2:
         raise ThresholdUnsafe(stated, "leave at least two honest clients among the survivors: invite more clients")

@@ -1,0 +1,267 @@
+"""Which ring, which moduli, which scale: chosen from the session's size, with the proof that the sum comes out exact.
+
+Nobody is asked for parameters. `choose_scheme` takes the number of clients, the bound on entries and the vector's
+length, and gives the cheapest parameters under which every sum of the clients' integers is decrypted to those very
+integers except with probability 2⁻⁴⁰; where there are none, it says so.
+
+All ciphertexts live in ℤ_q[X]/(X^4096 + 1) with ternary secrets, and q times the special prime has at most 104 bits.
+The HomomorphicEncryption.org standard (Albrecht et al. 2018, table 1, ternary secret) allows 109 bits at 128-bit
+security. Every prime fills whole bytes, so that a residue travels without a gap. The special prime serves encryption
+alone: SEAL encrypts modulo q·P and divides by P, which leaves little of the fresh error but a rounding.
+
+Notation of the proofs: N = 4096 coefficients, n clients, s the secret (N values in {−1, 0, 1}), ŝ(ζ) its value at ζ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+from securekd_protocols.errors import BadParameter, NoParametersFit
+
+DEGREE = 4096
+SPECIAL_BITS = 40
+MOST_MODULUS_BITS = 109
+TAG_BITS = 80
+FAILURE_BITS = 40
+_FRESH_ERROR = 21 * (1 + 2 * DEGREE)
+"""Largest coefficient of e₀ + u·e₁ + s·e₂: SEAL's centred binomial errors are at most 21, u and s ternary."""
+_BFV_CHAINS = ((32,), (40,), (48,), (56,), (32, 32), (40, 32))
+_CKKS_CHAINS = ((32,), (40,), (48,), (56,))
+_MOST_PLAIN_BITS = 46
+GRID_TOLERANCE = 3 / 8
+"""CKKS: how far from an integer a decrypted slot may lie. The error stays below 1/4, that of floats below 1/16."""
+_FLOAT_ERROR = 2.0**-44
+"""Relative to the largest slot: what two transforms of length 4096 in double precision can be off by, with room."""
+
+
+class SchemeName(Enum):
+    """The two schemes, by the word that a configuration uses and the byte that travels."""
+
+    BFV = "bfv"
+    CKKS = "ckks"
+
+    @property
+    def code(self) -> int:
+        """The byte on the wire."""
+        return {SchemeName.BFV: 1, SchemeName.CKKS: 2}[self]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Parameters of one session.
+
+    Attributes:
+        name: BFV (Fan and Vercauteren 2012) or CKKS (Cheon et al. 2017).
+        moduli: The primes whose product q is the ciphertext modulus.
+        special: The prime P that encryption divides by.
+        plain_modulus: BFV: the prime t modulo which slots are computed. CKKS: 0.
+        scale: CKKS: Δ, by which slots are multiplied before they are rounded. BFV: 0.
+        clients: n, for which exactness is proved.
+        bound: Largest absolute value of an entry of a client's vector.
+        digits: Values in one slot (BFV; one in CKKS, where a complex slot counts as two).
+        tag_modulus: The prime modulo which the tags of `tags` are computed.
+        tags: Slots of each ciphertext that are tags; forgery succeeds with probability tag_modulus^−tags ≤ 2⁻⁸⁰.
+    """
+
+    name: SchemeName
+    moduli: tuple[int, ...]
+    special: int
+    plain_modulus: int
+    scale: int
+    clients: int
+    bound: int
+    digits: int
+    tag_modulus: int
+    tags: int
+
+    @property
+    def radix(self) -> int:
+        """BFV: one more than the largest sum of shifted values, so that digits never carry."""
+        return 2 * self.clients * self.bound + 1
+
+    @property
+    def entries(self) -> int:
+        """Slots of a ciphertext that hold values; real parts and imaginary parts count apart in CKKS."""
+        return DEGREE - self.tags
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Bytes of a residue, for each prime of q."""
+        return tuple(byte_width(prime) for prime in self.moduli)
+
+    @property
+    def ciphertext_bytes(self) -> int:
+        """Bytes of one ciphertext: two polynomials, a residue for each coefficient and prime."""
+        return 2 * DEGREE * sum(self.widths)
+
+    @property
+    def public_key_bytes(self) -> int:
+        """Bytes of a public key: two polynomials modulo q·P."""
+        return self.ciphertext_bytes + 2 * DEGREE * byte_width(self.special)
+
+    def ciphertexts(self, vector_length: int) -> int:
+        """How many ciphertexts hold a vector."""
+        return -(-vector_length // (self.entries * self.digits))
+
+
+def choose_scheme(name: SchemeName, clients: int, bound: int, vector_length: int) -> Scheme:
+    """The parameters with the fewest bytes a value under which a sum is exact except with probability 2⁻⁴⁰.
+
+    Args:
+        name: Which scheme.
+        clients: At least 1.
+        bound: Largest absolute value of an entry, noise included, at least 1.
+        vector_length: Entries of a vector, at least 1; more of them make the exception likelier.
+
+    Raises:
+        NoParametersFit: No parameters of this library keep such a sum exact.
+        BadParameter: A number below 1.
+    """
+    for what, value in (("clients", clients), ("bound", bound), ("vector length", vector_length)):
+        if value < 1:
+            raise BadParameter(f"{what}: {value}", "pass at least 1")
+    build = _bfv if name is SchemeName.BFV else _ckks
+    found = list(build(clients, bound, vector_length))
+    if not found:
+        raise NoParametersFit(
+            f"{name.value}: no parameters sum {clients} vectors with entries up to ±{bound} exactly",
+            "take a coarser encoding step, a smaller clip or fewer clients"
+            + ("" if name is SchemeName.BFV else "; bfv reaches further than ckks"),
+        )
+    return min(found, key=lambda scheme: (scheme.ciphertexts(vector_length) * scheme.ciphertext_bytes, scheme.digits))
+
+
+def bfv_noise(clients: int, coefficients: int) -> float:
+    """Bound on |noise| in each of a sum's coefficients, except with probability 2⁻⁴⁰ for all of them together.
+
+    For each client: dividing by P rounds both polynomials, which adds ρ₀ + ρ₁·s with ρ uniform on [−½, ½] (the
+    ciphertext is pseudorandom, independent of s); given s, that is sub-Gaussian with proxy (1 + ‖s‖²)/12 ≤ (1 + N)/12.
+    The fresh error after division is at most 21(1 + 2N)/P, and scaling the plaintext by q/t rounds by at most ½.
+
+    Args:
+        clients: n.
+        coefficients: How many coefficients the whole sum has.
+    """
+    rounding = _tail(coefficients) * math.sqrt(clients * (1 + DEGREE) / 12)
+    return rounding + clients * (_FRESH_ERROR / 2 ** (SPECIAL_BITS - 1) + 0.5)
+
+
+def ckks_error(clients: int, slots: int) -> float:
+    """Bound on the error of real and imaginary part of each slot of a sum, times Δ, except with probability 2⁻⁴⁰.
+
+    A slot is the value at a root ζ of X^N + 1. The real part of ρ̂₀ + ρ̂₁·ŝ is, given s, sub-Gaussian with proxy
+    (N/2)(1 + |ŝ(ζ)|²)/12, because Σ cos² over the N powers of ζ is N/2. Each part of ŝ(ζ) is sub-Gaussian with proxy
+    N/3 (a uniform ternary variable is strictly sub-Gaussian), so |ŝ(ζ)|² ≤ 4NL/3 at all N/2 slots except with
+    probability 2N·e^−L, which is 2⁻⁴² for L = ln(2N·2^42). Rounding a plaintext's N coefficients moves a slot by at
+    most N/2, and the fresh error after division by at most N·21(1 + 2N)/P.
+
+    Args:
+        clients: n.
+        slots: How many real values the whole sum has.
+    """
+    level = math.log(2 * DEGREE) + (FAILURE_BITS + 2) * math.log(2)
+    proxy = clients * (DEGREE / 2) * (1 + 4 * DEGREE * level / 3) / 12
+    fixed = DEGREE / 2 + DEGREE * _FRESH_ERROR / 2 ** (SPECIAL_BITS - 1)
+    return _tail(slots) * math.sqrt(proxy) + clients * fixed
+
+
+def byte_width(prime: int) -> int:
+    """Bytes of a residue modulo a prime."""
+    return -(-prime.bit_length() // 8)
+
+
+def _bfv(clients: int, bound: int, vector_length: int) -> Iterator[Scheme]:
+    radix = 2 * clients * bound + 1
+    for digits in range(1, _MOST_PLAIN_BITS + 1):
+        if radix**digits > 1 << _MOST_PLAIN_BITS:
+            return
+        plain = next_prime(max(radix**digits, 2 * DEGREE))
+        if plain.bit_length() > _MOST_PLAIN_BITS:
+            return
+        tags = math.ceil(TAG_BITS / math.log2(plain))
+        count = -(-vector_length // ((DEGREE - tags) * digits))
+        for chain in _BFV_CHAINS:
+            moduli = chain_of(chain)
+            if math.prod(moduli) > 2 * plain * bfv_noise(clients, count * DEGREE) and plain not in moduli:
+                yield Scheme(SchemeName.BFV, moduli, _special(), plain, 0, clients, bound, digits, plain, tags)
+                break
+
+
+def _ckks(clients: int, bound: int, vector_length: int) -> Iterator[Scheme]:
+    largest = max(bound, 1 << 15)  # tags are slots too, and small ones would have to be many
+    tag_modulus = previous_prime(2 * largest + 1)
+    tags = math.ceil(TAG_BITS / math.log2(tag_modulus))
+    count = -(-vector_length // (DEGREE - tags))
+    error = ckks_error(clients, count * DEGREE)
+    scale = 1 << math.ceil(math.log2(4 * error))
+    reach = clients * largest
+    if reach * _FLOAT_ERROR > 1 / 16:
+        return
+    for chain in _CKKS_CHAINS:
+        moduli = chain_of(chain)
+        if math.prod(moduli) > 2 * (math.sqrt(2) * scale * reach + error):
+            yield Scheme(SchemeName.CKKS, moduli, _special(), 0, scale, clients, bound, 1, tag_modulus, tags)
+            return
+
+
+def _tail(variables: int) -> float:
+    """Standard deviations beyond which any of so many sub-Gaussian variables lies with probability at most 2⁻⁴¹."""
+    deviations: float = math.sqrt(2 * (math.log(2 * variables) + (FAILURE_BITS + 1) * math.log(2)))
+    return deviations
+
+
+@lru_cache
+def chain_of(bits: tuple[int, ...]) -> tuple[int, ...]:
+    """The largest distinct primes of so many bits that are 1 modulo 2N, as number-theoretic transforms want them."""
+    found: list[int] = []
+    for size in bits:
+        candidate = (1 << size) - 2 * DEGREE + 1
+        while candidate in found or not is_prime(candidate):
+            candidate -= 2 * DEGREE
+        found.append(candidate)
+    return tuple(found)
+
+
+def _special() -> int:
+    return chain_of((SPECIAL_BITS, SPECIAL_BITS))[1]  # the second, for the first may be in q
+
+
+@lru_cache
+def next_prime(low: int) -> int:
+    """The smallest prime from `low` on that is 1 modulo 2N."""
+    candidate = low + (1 - low) % (2 * DEGREE)
+    while not is_prime(candidate):
+        candidate += 2 * DEGREE
+    return candidate
+
+
+@lru_cache
+def previous_prime(high: int) -> int:
+    """The largest prime up to `high`, which is at least 2."""
+    while not is_prime(high):
+        high -= 1
+    return high
+
+
+def is_prime(number: int) -> bool:
+    """Whether a number below 2^64 is prime: Miller–Rabin with the bases that decide it (Sinclair's seven)."""
+    if number < 2 or number % 2 == 0:
+        return number == 2
+    odd, twos = number - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    for base in (2, 325, 9375, 28178, 450775, 9780504, 1795265022):
+        witness = pow(base, odd, number)
+        if base % number == 0 or witness in (1, number - 1):
+            continue
+        for _ in range(twos - 1):
+            witness = witness * witness % number
+            if witness == number - 1:
+                break
+        else:
+            return False
+    return True
