@@ -4,14 +4,22 @@ A sum of an own kind is plugged in as `aggregation = "module:attribute"`, an obj
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from securekd.errors import RunError
+from securekd.errors import RunError, SettingError
 from securekd.plugins import named
-from securekd_protocols import Policy, simulate
+from securekd_protocols import Policy, ProtocolError, simulate
+from securekd_protocols.homomorphic import (
+    HomomorphicSettings,
+    SchemeName,
+    choose_scheme,
+    require_seal,
+    simulate_homomorphic,
+)
 
 BytesByClient = Mapping[str, int]
 
@@ -48,12 +56,14 @@ class Aggregate:
         survivors: whose releases are in it.
         upload: bytes that each client sent, by phase of the protocol.
         download: bytes that each client received, likewise.
+        decryptor: bytes that the server sent to a decryptor, and got from it; empty where there is none.
     """
 
     total: np.ndarray
     survivors: tuple[str, ...]
     upload: Mapping[str, BytesByClient]
     download: Mapping[str, BytesByClient]
+    decryptor: Mapping[str, int] = field(default_factory=dict)
 
 
 class Aggregator(Protocol):
@@ -68,6 +78,18 @@ class Aggregator(Protocol):
 
         Raises:
             RunError: if fewer than `terms.threshold` clients survive; nothing is opened then.
+        """
+
+
+@runtime_checkable
+class LimitedAggregator(Aggregator, Protocol):
+    """An aggregator that cannot add up everything, and says so before anything is trained."""
+
+    def refuse_unfit(self, clients: int, values: int, magnitude: int) -> None:
+        """Refuse sums of so many clients' vectors of so many values within ±magnitude.
+
+        Raises:
+            SettingError: it cannot add them up, or not on this machine.
         """
 
 
@@ -127,6 +149,54 @@ class MaskingAggregator:
         )
 
 
+class HomomorphicAggregator:
+    """Sums under homomorphic encryption: the server adds ciphertexts, and a decryptor opens one sum of enough clients.
+
+    The decryptor is neither the server nor a client; it must not work with the server. It sees the same sum.
+    """
+
+    sums_only = True
+
+    def __init__(self, scheme: SchemeName, on_server_receive: Callable[[bytes], None] | None = None) -> None:
+        """Take, for tests and teaching, a witness of every byte string that the server gets."""
+        self._scheme = scheme
+        self._on_server_receive = on_server_receive
+
+    def refuse_unfit(self, clients: int, values: int, magnitude: int) -> None:
+        """See `LimitedAggregator`; also refused where TenSEAL is not installed."""
+        try:
+            require_seal()
+            choose_scheme(self._scheme, clients, magnitude, values)
+        except ProtocolError as error:
+            raise SettingError(f"aggregation = {self._scheme.value!r}: {error}") from error
+
+    def aggregate(self, releases: Mapping[str, np.ndarray], terms: Terms) -> Aggregate:
+        """Run one session with fresh keys; every client, the server and the decryptor in this process."""
+        _refuse_too_few(len(releases) - len(terms.dropouts), releases, terms)
+        names = list(releases)
+        result = simulate_homomorphic(
+            dict(enumerate(releases.values())),
+            HomomorphicSettings(
+                self._scheme,
+                magnitude=terms.magnitude,
+                threshold=terms.threshold,
+                colluders=terms.colluders,
+                noise_variance=terms.noise_variance,
+            ),
+            context=terms.context,
+            round_number=terms.round_number,
+            dropouts=[i for i, name in enumerate(names) if name in terms.dropouts],
+            on_server_receive=self._on_server_receive,
+        )
+        return Aggregate(
+            result.total,
+            tuple(names[int(i)] for i in result.survivors),
+            _by_name(result.bytes_up, names),
+            _by_name(result.bytes_down, names),
+            {"upload": result.decryptor_up, "download": result.decryptor_down},
+        )
+
+
 def _by_name(counts: Mapping[str, Mapping[int | str, int]], names: list[str]) -> dict[str, dict[str, int]]:
     return {phase: {names[int(i)]: count for i, count in by.items()} for phase, by in counts.items()}
 
@@ -139,7 +209,12 @@ def _refuse_too_few(survivors: int, releases: Mapping[str, np.ndarray], terms: T
         )
 
 
-AGGREGATORS: dict[str, Callable[[], Aggregator]] = {"masking": MaskingAggregator, "plain": PlainAggregator}
+AGGREGATORS: dict[str, Callable[[], Aggregator]] = {
+    "masking": MaskingAggregator,
+    "ckks": partial(HomomorphicAggregator, SchemeName.CKKS),
+    "bfv": partial(HomomorphicAggregator, SchemeName.BFV),
+    "plain": PlainAggregator,
+}
 
 
 def aggregator_named(name: str) -> Aggregator:

@@ -66,6 +66,9 @@ def dry_run(experiment: Experiment, *, as_json: bool) -> None:
         f"and downloads {_bytes(shown.download_bytes_per_client)}; "
         f"sending weights instead: {_bytes(shown.fedavg_bytes_per_client)}"
     )
+    console.print(
+        f"adding releases up takes about {shown.aggregation_s:.2g} s over the run, as a rehearsal with zeros did"
+    )
 
 
 def account(folder: Path, *, as_json: bool) -> None:

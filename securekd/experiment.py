@@ -332,7 +332,9 @@ class Experiment(Settings):
 
     strategy: str = Field("distil", description="who teaches whom: distil, pate (noisy votes), or " + PLUGIN)
     aggregation: str = Field(
-        "masking", description="masking (the server sees only the sum), plain (it sees all), or " + PLUGIN
+        "masking",
+        description="masking (the server sees only the sum), ckks or bfv (likewise; a decryptor apart from the server "
+        "holds the key), plain (it sees all), or " + PLUGIN,
     )
     rounds: int = Field(4, ge=1, le=1000, description="rounds of release, consensus and distillation")
     seed: int = Field(

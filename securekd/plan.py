@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from securekd.aggregation import Aggregate, Aggregator, Terms, aggregator_named
+from securekd.aggregation import Aggregate, Aggregator, LimitedAggregator, Terms, aggregator_named
 from securekd.data import Examples, FederatedData, load_federated
 from securekd.data.examples import transfer_digest
 from securekd.data.features import public_features
@@ -213,6 +213,8 @@ def make_plan(experiment: Experiment) -> Plan:
     for asked in (question, check):
         if asked is not None:
             refuse_unreachable(asked.release.mechanism, len(clients))
+            if isinstance(summing, LimitedAggregator):
+                summing.refuse_unfit(len(clients), asked.labels.length, asked.release.mechanism.magnitude)
     return Plan(
         experiment=experiment,
         data=data,

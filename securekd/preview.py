@@ -1,5 +1,6 @@
 """What `securekd run --dry-run` shows: the split, the guarantee and the bytes of a plan."""
 
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -50,11 +51,14 @@ class Preview(_Part):
     upload_bytes_per_client: float
     download_bytes_per_client: float
     fedavg_bytes_per_client: float
+    aggregation_s: float
 
 
 def preview(plan: Plan) -> Preview:
     """The figures of a plan; bytes are those of an aggregation of zeros, so they are the run's own."""
+    begin = time.monotonic()
     rehearsed, rounds = plan.rehearse(), plan.experiment.rounds
+    aggregation_s = rounds * (time.monotonic() - begin)
     clients = len(plan.clients)
     lessons = (rounds - 1) * 4 * plan.question.labels.rows * plan.question.labels.classes
     weights = [sum(v.numel() for v in build(c.model, plan.shape, 0).state_dict().values()) for c in plan.clients]
@@ -83,6 +87,7 @@ def preview(plan: Plan) -> Preview:
         upload_bytes_per_client=rounds * sum(_total(r.upload) for r in rehearsed) / clients,
         download_bytes_per_client=rounds * sum(_total(r.download) for r in rehearsed) / clients + lessons,
         fedavg_bytes_per_client=4 * rounds * float(np.mean(weights)),
+        aggregation_s=aggregation_s,
     )
 
 

@@ -149,7 +149,9 @@ class Communication(_Part):
 
     upload_bytes_per_client: MeanMax
     download_bytes_per_client: MeanMax
-    by_phase: dict[str, dict[Literal["upload", "download"], int]] = Field(description="over all clients and rounds")
+    by_phase: dict[str, dict[Literal["upload", "download"], int]] = Field(
+        description="over all clients and rounds; `decryptor`: what it sent to the server, and got"
+    )
     rounds: int
     fedavg_bytes_per_client: MeanMax = Field(
         description="upload, had the same clients sent their weights in each round, masked, 4 bytes a weight"

@@ -356,6 +356,8 @@ def _communication(plan: Plan, outcomes: list[RoundOutcome]) -> Communication:
             for phase, by_client in phases_of.items():
                 for client, count in by_client.items():
                     add(phase, way, client, count)
+        for way, count in outcome.aggregate.decryptor.items():
+            by_phase.setdefault("decryptor", {"upload": 0, "download": 0})[way] += count
         if outcome is not outcomes[-1]:  # what the clients learn before they train again, as float32
             for client in names:
                 add("consensus", "download", client, 4 * outcome.consensus.size)

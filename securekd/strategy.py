@@ -385,10 +385,13 @@ def _aggregate(plan: Plan, integers: dict[str, np.ndarray], terms: Terms) -> Sav
         "survivors": list(done.survivors),
         "upload": {phase: dict(by) for phase, by in done.upload.items()},
         "download": {phase: dict(by) for phase, by in done.download.items()},
+        "decryptor": dict(done.decryptor),
     }
     return Saved(arrays={"total": done.total}, info=info)
 
 
 def _read_aggregate(saved: Saved) -> Aggregate:
     info = saved.info
-    return Aggregate(saved.arrays["total"], tuple(info["survivors"]), info["upload"], info["download"])
+    return Aggregate(
+        saved.arrays["total"], tuple(info["survivors"]), info["upload"], info["download"], info["decryptor"]
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import constant_time
@@ -106,15 +106,10 @@ class Identity:
 def signature_holds(public: bytes, signature: bytes, message: bytes) -> bool:
     """Whether the holder of `public` has signed `message`."""
     try:
-        _verification_key(public).verify(signature, message)
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
     return True
-
-
-@lru_cache(maxsize=4096)
-def _verification_key(public: bytes) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(public)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from securekd_protocols.homomorphic.decryptor import Decryptor, DecryptorState
 from securekd_protocols.homomorphic.messages import DECRYPTOR, HomomorphicSum
 from securekd_protocols.homomorphic.parameters import HomomorphicParameters, HomomorphicPolicy
 from securekd_protocols.homomorphic.scheme import Scheme, SchemeName, choose_scheme
+from securekd_protocols.homomorphic.seal import require_seal
 from securekd_protocols.homomorphic.server import HomomorphicServer, HomomorphicServerState
 from securekd_protocols.homomorphic.simulation import HomomorphicResult, HomomorphicSettings, simulate_homomorphic
 
@@ -30,5 +31,6 @@ __all__ = [
     "Scheme",
     "SchemeName",
     "choose_scheme",
+    "require_seal",
     "simulate_homomorphic",
 ]

@@ -32,6 +32,7 @@ _FRESH_ERROR = 21 * (1 + 2 * DEGREE)
 _BFV_CHAINS = ((32,), (40,), (48,), (56,), (32, 32), (40, 32))
 _CKKS_CHAINS = ((32,), (40,), (48,), (56,))
 _MOST_PLAIN_BITS = 46
+_LEAST_TAGS = (1 << 15, 1 << 8)
 GRID_TOLERANCE = 3 / 8
 """CKKS: how far from an integer a decrypted slot may lie. The error stays below 1/4, that of floats below 1/16."""
 _FLOAT_ERROR = 2.0**-44
@@ -147,7 +148,7 @@ def bfv_noise(clients: int, coefficients: int) -> float:
         coefficients: How many coefficients the whole sum has.
     """
     rounding = _tail(coefficients) * math.sqrt(clients * (1 + DEGREE) / 12)
-    return rounding + clients * (_FRESH_ERROR / 2 ** (SPECIAL_BITS - 1) + 0.5)
+    return rounding + clients * (_FRESH_ERROR / (1 << (SPECIAL_BITS - 1)) + 0.5)
 
 
 def ckks_error(clients: int, slots: int) -> float:
@@ -165,7 +166,7 @@ def ckks_error(clients: int, slots: int) -> float:
     """
     level = math.log(2 * DEGREE) + (FAILURE_BITS + 2) * math.log(2)
     proxy = clients * (DEGREE / 2) * (1 + 4 * DEGREE * level / 3) / 12
-    fixed = DEGREE / 2 + DEGREE * _FRESH_ERROR / 2 ** (SPECIAL_BITS - 1)
+    fixed = DEGREE / 2 + DEGREE * _FRESH_ERROR / (1 << (SPECIAL_BITS - 1))
     return _tail(slots) * math.sqrt(proxy) + clients * fixed
 
 
@@ -192,20 +193,21 @@ def _bfv(clients: int, bound: int, vector_length: int) -> Iterator[Scheme]:
 
 
 def _ckks(clients: int, bound: int, vector_length: int) -> Iterator[Scheme]:
-    largest = max(bound, 1 << 15)  # tags are slots too, and small ones would have to be many
-    tag_modulus = previous_prime(2 * largest + 1)
-    tags = math.ceil(TAG_BITS / math.log2(tag_modulus))
-    count = -(-vector_length // (DEGREE - tags))
-    error = ckks_error(clients, count * DEGREE)
-    scale = 1 << math.ceil(math.log2(4 * error))
-    reach = clients * largest
-    if reach * _FLOAT_ERROR > 1 / 16:
-        return
-    for chain in _CKKS_CHAINS:
-        moduli = chain_of(chain)
-        if math.prod(moduli) > 2 * (math.sqrt(2) * scale * reach + error):
-            yield Scheme(SchemeName.CKKS, moduli, _special(), 0, scale, clients, bound, 1, tag_modulus, tags)
-            return
+    for least in _LEAST_TAGS:  # tags are slots too; small ones have to be many, large ones cost modulus
+        largest = max(bound, least)
+        tag_modulus = previous_prime(2 * largest + 1)
+        tags = math.ceil(TAG_BITS / math.log2(tag_modulus))
+        count = -(-vector_length // (DEGREE - tags))
+        error = ckks_error(clients, count * DEGREE)
+        scale = 1 << math.ceil(math.log2(4 * error))
+        reach = clients * largest
+        if reach * _FLOAT_ERROR > 1 / 16:
+            continue
+        for chain in _CKKS_CHAINS:
+            moduli = chain_of(chain)
+            if math.prod(moduli) > 2 * (math.sqrt(2) * scale * reach + error):
+                yield Scheme(SchemeName.CKKS, moduli, _special(), 0, scale, clients, bound, 1, tag_modulus, tags)
+                break
 
 
 def _tail(variables: int) -> float:

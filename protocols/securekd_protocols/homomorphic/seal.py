@@ -28,7 +28,7 @@ class _Engine:
     """SEAL's context for a scheme, and a scratch file of our own through which its objects pass."""
 
     def __init__(self, scheme: Scheme) -> None:
-        self.seal = _sealapi()
+        self.seal = require_seal()
         self.scheme = scheme
         kind = self.seal.SCHEME_TYPE
         parameters = self.seal.EncryptionParameters(kind.BFV if scheme.name is SchemeName.BFV else kind.CKKS)
@@ -184,7 +184,8 @@ def _decompressed(data: bytes) -> bytes:
     return data[_HEADER.size :]
 
 
-def _sealapi() -> Any:
+def require_seal() -> Any:
+    """TenSEAL's module of SEAL's own interface, or `SchemeUnavailable`."""
     try:
         import tenseal.sealapi
         import zstandard  # noqa: F401

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from securekd_protocols.keys import Identity
 from securekd_protocols.parameters import NONCE_BYTES, Member, hash_context
 from securekd_protocols.policy import LocalPolicy
 
-ClientId = TypeVar("ClientId", bound=Hashable)
+ClientId = int | str
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,10 @@ class HomomorphicResult:
     """
 
     total: NDArray[np.int64]
-    survivors: tuple[Hashable, ...]
+    survivors: tuple[ClientId, ...]
     scheme: Scheme
-    bytes_up: Mapping[str, Mapping[Hashable, int]]
-    bytes_down: Mapping[str, Mapping[Hashable, int]]
+    bytes_up: Mapping[str, Mapping[ClientId, int]]
+    bytes_down: Mapping[str, Mapping[ClientId, int]]
     decryptor_up: int
     decryptor_down: int
 
@@ -153,13 +152,13 @@ class _Wire:
         decryptor: Decryptor,
         clients: list[HomomorphicClient],
         vectors: Mapping[ClientId, NDArray[np.signedinteger]],
-        silent: frozenset[Hashable],
+        silent: frozenset[ClientId],
         on_server_receive: Callable[[bytes], None] | None,
     ) -> None:
         self.server = server
-        self.names: tuple[Hashable, ...] = tuple(vectors)
-        self.bytes_up: dict[str, dict[Hashable, int]] = {"input": {}}
-        self.bytes_down: dict[str, dict[Hashable, int]] = {"invitation": {}, "key": {}}
+        self.names: tuple[ClientId, ...] = tuple(vectors)
+        self.bytes_up: dict[str, dict[ClientId, int]] = {"input": {}}
+        self.bytes_down: dict[str, dict[ClientId, int]] = {"invitation": {}, "key": {}}
         self.decryptor_up = self.decryptor_down = 0
         self._decryptor = decryptor
         self._clients = clients

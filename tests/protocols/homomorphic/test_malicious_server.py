@@ -1,0 +1,146 @@
+"""What a server can do to ciphertexts without a key, done with SEAL's own evaluator: nothing of it is opened.
+
+Whoever can add ciphertexts and multiply them by public polynomials can try to single a client out. The tags stand
+against that; each of these attacks gives the server a single client's vector, or part of it, where they are missing.
+"""
+
+import numpy as np
+import pytest
+
+from securekd_protocols.errors import NotTheSurvivorsSum, SumOffGrid
+from securekd_protocols.homomorphic import SchemeName
+from securekd_protocols.homomorphic.messages import Input, Kind, Open, parse_frame
+from securekd_protocols.homomorphic.residues import add_residues, decode_residues, encode_residues
+from securekd_protocols.homomorphic.scheme import DEGREE
+from tests.protocols.homomorphic.harness import parties
+
+BOTH = pytest.mark.parametrize("name", SchemeName)
+REFUSED = (NotTheSurvivorsSum, SumOffGrid)
+
+
+def ciphertexts_of(made):
+    scheme = made.parameters.scheme
+    return [
+        decode_residues(Input.decode(parse_frame(frame, made.parameters).body).ciphertexts, 1, scheme.moduli)
+        for frame in made.inputs
+    ]
+
+
+def ask(made, residues):
+    """Ask the decryptor to open something else than the sum, with everybody's genuine receipts."""
+    asked = Open.decode(parse_frame(made.request(), made.parameters).body, made.parameters)
+    body = Open(asked.receipts, encode_residues(residues, made.parameters.scheme.moduli)).encode()
+    return made.decryptor.receive(made.signed_by_server(Kind.OPEN, body))
+
+
+def added(made, *parts):
+    total = parts[0].copy()
+    for part in parts[1:]:
+        add_residues(total, part, made.parameters.scheme.moduli)
+    return total
+
+
+def times_monomial(residues, moduli, power):
+    """Multiply a BFV ciphertext by X^power, which any server can do, and which adds no noise."""
+    rolled = np.roll(residues, power, axis=-1)
+    for index, prime in enumerate(moduli):
+        head = rolled[:, :, index, :power]
+        head[...] = (prime - head) % prime
+    return rolled
+
+
+@BOTH
+def test_the_honest_sum_is_opened(name):
+    made = parties(name)
+    (reply,) = ask(made, added(made, *ciphertexts_of(made)))
+    made.server.receive(reply)
+    np.testing.assert_array_equal(made.server.result.total, sum(made.vectors))
+
+
+@BOTH
+@pytest.mark.parametrize("attack", ["one client alone", "one left out", "one doubled", "one subtracted", "one thrice"])
+def test_no_other_sum_is_opened(name, attack):
+    made = parties(name)
+    first, *rest = ciphertexts_of(made)
+    moduli = np.array(made.parameters.scheme.moduli, np.uint64)[:, None]
+    negative = (moduli - rest[0]) % moduli
+    chosen = {
+        "one client alone": [first],
+        "one left out": rest,
+        "one doubled": [first, first, *rest],
+        "one subtracted": [first, negative, *rest[1:]],
+        "one thrice": [first, first, first],
+    }[attack]
+    with pytest.raises(REFUSED):
+        ask(made, added(made, *chosen))
+
+
+def test_multiplied_by_a_monomial():
+    made = parties(SchemeName.BFV)
+    first, *rest = ciphertexts_of(made)
+    moduli = made.parameters.scheme.moduli
+    for power in (1, 2048):
+        made = parties(SchemeName.BFV)
+        first, *rest = ciphertexts_of(made)
+        with pytest.raises(REFUSED):
+            ask(made, added(made, first, *(times_monomial(one, moduli, power) for one in rest)))
+
+
+@BOTH
+def test_others_slots_erased_by_a_public_mask(name):
+    """Multiply everybody else by a plaintext that is 0 in the values' slots and 1 in the tags': only one remains."""
+    made = parties(name)
+    scheme = made.parameters.scheme
+    keys = made.decryptor._keys.decryption
+    engine, seal = keys._engine, keys._engine.seal
+    mask = np.zeros(DEGREE, np.int64)
+    mask[scheme.entries :] = 1
+    plain = seal.Plaintext()
+    if name is SchemeName.BFV:
+        engine.encoder.encode(mask.tolist(), plain)
+    else:
+        engine.encoder.encode((mask[: DEGREE // 2] + 1j * mask[DEGREE // 2 :]).tolist(), 2.0**14, plain)
+    evaluator = seal.Evaluator(engine.context)
+    first, *rest = ciphertexts_of(made)
+    masked = []
+    for one in rest:
+        cipher = engine.load(seal.Ciphertext(engine.context), keys._description, one[0])
+        evaluator.multiply_plain_inplace(cipher, plain)
+        masked.append(engine.residues_of(cipher, len(scheme.moduli))[1][None])
+    with pytest.raises(REFUSED):
+        ask(made, added(made, first, *masked))
+
+
+@BOTH
+def test_a_public_constant_added_to_a_slot(name):
+    made = parties(name)
+    keys = made.decryptor._keys.decryption
+    engine, seal = keys._engine, keys._engine.seal
+    offset = np.zeros(DEGREE, np.int64)
+    offset[3] = 1
+    plain = seal.Plaintext()
+    if name is SchemeName.BFV:
+        engine.encoder.encode(offset.tolist(), plain)
+    else:
+        engine.encoder.encode((offset[: DEGREE // 2] + 0j).tolist(), float(made.parameters.scheme.scale), plain)
+    total = added(made, *ciphertexts_of(made))
+    cipher = engine.load(seal.Ciphertext(engine.context), keys._description, total[0])
+    seal.Evaluator(engine.context).add_plain_inplace(cipher, plain)
+    with pytest.raises(NotTheSurvivorsSum):
+        ask(made, engine.residues_of(cipher, len(made.parameters.scheme.moduli))[1][None])
+
+
+@BOTH
+def test_ciphertexts_of_two_chunks_exchanged(name):
+    made = parties(name, vector_length=30_000)
+    scheme = made.parameters.scheme
+    count = made.parameters.ciphertexts
+    assert count >= 2
+    total = None
+    for frame in made.inputs:
+        ciphertexts = Input.decode(parse_frame(frame, made.parameters).body).ciphertexts
+        one = decode_residues(ciphertexts, count, scheme.moduli)
+        total = one.copy() if total is None else added(made, total, one)
+    total[[0, 1]] = total[[1, 0]]
+    with pytest.raises(NotTheSurvivorsSum):
+        ask(made, total)
