@@ -32,7 +32,7 @@ class Terms:
         magnitude: largest absolute value of a released integer, noise included.
         threshold: fewest survivors whose sum is opened.
         colluders: clients that may collude with the server.
-        context: what every client must agree on, bound into the session: for soft labels the transfer set's digest.
+        context: what every client must agree on, bound into the session: a digest of transfer rows, or of a model.
         round_number: number of the round, from 1.
         dropouts: clients that fall silent before they send their input.
         noise_variance: variance of each client's noise in squared steps, rounded down; bound into the session.

@@ -9,7 +9,7 @@ from securekd.evaluation import labels_of, mean_utility, utility
 from securekd.parallel import Perform
 from securekd.plan import Plan, PlannedClient, central_model
 from securekd.record import LocalUtility, Utility
-from securekd.strategy import private_task, public_lessons
+from securekd.rounds import private_task, public_lessons
 from securekd.training.dp_sgd import predict
 from securekd.training.tasks import TrainTask, network_of
 

@@ -27,6 +27,10 @@ class ModelError(InputError):
     """A model cannot be built, or cannot be trained with a per-example guarantee."""
 
 
+class MixedArchitecturesError(ModelError):
+    """Weights of models that are not built alike cannot be averaged."""
+
+
 class FolderError(InputError):
     """A run folder exists where it must not, or is missing where it must be."""
 

@@ -260,6 +260,15 @@ class Pate(Settings):
     )
 
 
+class FedAvgSettings(Settings):
+    """Weight updates instead of scores (strategy = 'fedavg')."""
+
+    clip: float = Field(10.0, gt=0, description="L2 norm to which a client's whole update is clipped")
+    noise: float = Field(
+        0.001, ge=0, description="standard deviation of each client's noise on each weight of its update"
+    )
+
+
 class Cohort(Settings):
     """Who may fall silent, and who may collude, in the aggregation of one round."""
 
@@ -283,7 +292,8 @@ class Student(Settings):
 
     model: AnyModel = Field(Model(kind="mlp"), validate_default=True, description="the student's model")
     consensus: Literal["mean", "weighted", "entropy_reduced"] = Field(
-        "entropy_reduced", description="mean, mean weighted by (capped) examples, or entropy-reduced mean (DS-FL)"
+        "entropy_reduced",
+        description="mean, mean weighted by (capped) examples, or entropy-reduced mean (DS-FL; of weights the mean)",
     )
     denoise: bool = Field(
         False, description="smooth noisy scores over alike transfer rows before they are learnt (strategy = 'distil')"
@@ -330,7 +340,9 @@ class Runtime(Settings):
 class Experiment(Settings):
     """One federated run, complete: what `securekd run` does is a function of this and of the noise."""
 
-    strategy: str = Field("distil", description="who teaches whom: distil, pate (noisy votes), or " + PLUGIN)
+    strategy: str = Field(
+        "distil", description="who teaches whom: distil, pate (noisy votes), fedavg (weight updates), or " + PLUGIN
+    )
     aggregation: str = Field(
         "masking",
         description="masking (the server sees only the sum), ckks or bfv (likewise; a decryptor apart from the server "
@@ -351,6 +363,7 @@ class Experiment(Settings):
     privacy: Privacy = Field(default_factory=Privacy, description="what is promised")
     release: Release = Field(default_factory=Release, description="what a client lets go of")
     pate: Pate = Field(default_factory=Pate, description="noisy votes, answered one by one")
+    fedavg: FedAvgSettings = Field(default_factory=FedAvgSettings, description="weight updates instead of scores")
     cohort: Cohort = Field(default_factory=Cohort, description="who may fall silent or collude")
     student: Student = Field(default_factory=Student, description="the global model")
     centralized: Centralized = Field(default_factory=Centralized, description="the yardstick: all data in one place")

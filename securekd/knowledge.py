@@ -1,13 +1,13 @@
-"""What a client lets go of, before any noise: bounded scores on transfer rows.
+"""What a client lets go of, before any noise: what any kind of it has to say, and soft labels, the first kind.
 
-Row by row: logits over temperature → soft labels, logits, the k largest soft labels, or a one-hot vote → centred →
-clipped. Weighted means append one more entry, the weight itself, so that neither the weighted sum nor the sum of
-weights is seen for one client.
+Soft labels are bounded row by row: logits over temperature → soft labels, logits, the k largest soft labels, or a
+one-hot vote → centred → clipped. The other kind, weight updates, is in `weights`. Weighted means append one more
+entry, the weight itself, so that neither the weighted sum nor the sum of weights is seen for one client.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -19,7 +19,53 @@ Norm = Literal["l2", "l1", "linf"]
 ClipUnit = Literal["row", "matrix"]
 
 # Clipping stops this far below the bound, so that a float64 norm does not end above it by rounding.
-_HAIR = 1 - 1e-12
+HAIR = 1 - 1e-12
+
+
+class Knowledge(Protocol):
+    """Shape and bounds of what every client lets go of in a round: public, and the same for all."""
+
+    @property
+    def rows(self) -> int:
+        """Transfer rows that it is about; 0 where it is not about any."""
+
+    @property
+    def parts(self) -> int:
+        """Parts of it that are clipped, and checked for what is not finite, one by one."""
+
+    @property
+    def size(self) -> int:
+        """Entries of the mean, which clients get back."""
+
+    @property
+    def length(self) -> int:
+        """Entries of a client's vector: those of the mean, and one for the weight where weights are used."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """What bounds a client's vector; its length counts from a client that sends zeros."""
+
+    @property
+    def unit(self) -> int:
+        """How many of the vector's units make one of the mean's."""
+
+    def mean(self, total: np.ndarray, survivors: float) -> np.ndarray:
+        """The mean of so many survivors, from the (noisy) sum (length,) of their vectors."""
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """What one client lets go of.
+
+    Attributes:
+        vector: float64 (length,), within the bounds of its shape.
+        clipped: parts that the clip made shorter.
+        zeroed: parts with a NaN or infinite value, which became zeros.
+    """
+
+    vector: np.ndarray
+    clipped: int
+    zeroed: int
 
 
 @dataclass(frozen=True)
@@ -63,9 +109,24 @@ class SoftLabelShape:
     weight_cap: int | None = None
 
     @property
+    def parts(self) -> int:
+        """Each row is one."""
+        return self.rows
+
+    @property
+    def size(self) -> int:
+        """Entries of the mean: m·C."""
+        return self.rows * self.classes
+
+    @property
     def length(self) -> int:
         """Entries of the vector: m·C, and one for the weight where weights are used."""
-        return self.rows * self.classes + (self.weight_cap is not None)
+        return self.size + (self.weight_cap is not None)
+
+    @property
+    def unit(self) -> int:
+        """Votes are counted in units of 1/C."""
+        return self.classes if self.scores == "votes" else 1
 
     @property
     def bounds(self) -> Bounds:
@@ -89,20 +150,11 @@ class SoftLabelShape:
             l2, l1 = math.hypot(l2, c), l1 + c
         return Bounds(l2, l1, max(entry, c), self.length)
 
-
-@dataclass(frozen=True)
-class SoftLabels:
-    """One client's bounded scores.
-
-    Attributes:
-        vector: float64 (length,), within `shape.bounds`.
-        clipped_rows: rows that the clip made shorter.
-        zeroed_rows: rows with a NaN or infinite logit, which became zeros.
-    """
-
-    vector: np.ndarray
-    clipped_rows: int
-    zeroed_rows: int
+    def mean(self, total: np.ndarray, survivors: float) -> np.ndarray:
+        """The mean of the survivors' scores (m, C); votes as centred shares."""
+        if self.weight_cap is None:
+            return total.reshape(self.rows, self.classes) / (self.unit * survivors)
+        return weighted_mean(total, self.clip.bound, self.weight_cap).reshape(self.rows, self.classes)
 
 
 def soft_labels(
@@ -113,7 +165,7 @@ def soft_labels(
     examples: int,
     top_k: int = 1,
     nonfinite: Literal["zero", "refuse"] = "zero",
-) -> SoftLabels:
+) -> Bounded:
     """Bound a model's logits on transfer rows.
 
     Args:
@@ -140,16 +192,15 @@ def soft_labels(
         votes = np.full(z.shape, -1.0)
         votes[np.arange(len(z)), z.argmax(axis=1)] = shape.classes - 1.0
         votes[~finite] = 0.0
-        return SoftLabels(votes.reshape(-1), 0, zeroed)
+        return Bounded(votes.reshape(-1), 0, zeroed)
     z = _scored(z, shape.scores, top_k)
     z = z - z.mean(axis=1, keepdims=True)
     z[~finite] = 0.0
     rows, clipped = _clipped(z, shape.clip)
     vector = rows.reshape(-1)
     if shape.weight_cap is not None:
-        weight = min(examples, shape.weight_cap) / shape.weight_cap
-        vector = np.append(weight * vector, weight * shape.clip.bound * _HAIR)
-    return SoftLabels(vector, clipped, zeroed)
+        vector = weighted(vector, shape.clip.bound, examples, shape.weight_cap)
+    return Bounded(vector, clipped, zeroed)
 
 
 def _scored(z: np.ndarray, scores: Scores, top_k: int) -> np.ndarray:
@@ -167,21 +218,30 @@ def _clipped(z: np.ndarray, clip: Clip) -> tuple[np.ndarray, int]:
     order = {"l2": 2, "l1": 1, "linf": np.inf}[clip.norm]
     if clip.unit == "row":
         norms = np.linalg.norm(z, ord=order, axis=1)
-        return z * np.minimum(1.0, clip.bound * _HAIR / np.maximum(norms, 1e-300))[:, None], int(
+        return z * np.minimum(1.0, clip.bound * HAIR / np.maximum(norms, 1e-300))[:, None], int(
             (norms > clip.bound).sum()
         )
     norm, bound = float(np.linalg.norm(z.reshape(-1), ord=order)), clip.of_matrix(len(z))
-    return z * min(1.0, bound * _HAIR / max(norm, 1e-300)), len(z) if norm > bound else 0
+    return z * min(1.0, bound * HAIR / max(norm, 1e-300)), len(z) if norm > bound else 0
 
 
-def mean_scores(total: np.ndarray, shape: SoftLabelShape, survivors: float) -> np.ndarray:
-    """The mean of the survivors' scores (m, C), from the (noisy) sum of their vectors; votes as centred shares."""
-    if shape.weight_cap is None:
-        unit = shape.classes if shape.scores == "votes" else 1
-        return total.reshape(shape.rows, shape.classes) / (unit * survivors)
-    weight = max(total[-1] / shape.clip.bound, 1.0 / shape.weight_cap)  # the noise may have pushed it below zero
-    mean: np.ndarray = total[:-1].reshape(shape.rows, shape.classes) / weight
-    return mean
+def weighted(vector: np.ndarray, bound: float, examples: int, cap: int) -> np.ndarray:
+    """A client's vector times its weight, and the weight itself, times `bound`, as one more entry.
+
+    Args:
+        vector: bounded (d,).
+        bound: what a weight of 1 adds to the length.
+        examples: the client's private examples.
+        cap: examples at which a weight is 1.
+    """
+    weight = min(examples, cap) / cap
+    return np.append(weight * vector, weight * bound * HAIR)
+
+
+def weighted_mean(total: np.ndarray, bound: float, cap: int) -> np.ndarray:
+    """The weighted mean (d,) from the (noisy) sum (d + 1,) of `weighted` vectors."""
+    weight = max(total[-1] / bound, 1.0 / cap)  # the noise may have pushed it below zero
+    return np.asarray(total[:-1] / weight)
 
 
 def consensus_log_probabilities(mean: np.ndarray, *, scores: Scores, sharpness: float) -> np.ndarray:

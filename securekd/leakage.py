@@ -4,7 +4,7 @@ Members are private records, non-members test records. At `client_model` and `cl
 client's model (members by their own client's, test records dealt out among the clients), so that no record is counted
 twice. Test records are dealt class by class in proportion to what each client holds: otherwise a client with few
 classes would seem to leak its members, when only its labels differ from the test set's. Where a point shows scores on
-the transfer set and no model, the adversary distils a model of its own from them, exactly as the server does.
+the transfer set, or weight updates, and no model, the adversary makes a model of them, exactly as the server does.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 
 from securekd.checkpoint import Arrays
-from securekd.consensus import scores_to_consensus
 from securekd.data import Examples, holdings
 from securekd.errors import RunError
 from securekd.evaluation import labels_of, log_probabilities
@@ -23,7 +22,7 @@ from securekd.parallel import Perform
 from securekd.plan import Plan
 from securekd.plugins import named
 from securekd.record import POINTS, Leakage, Point, Rate
-from securekd.strategy import RoundOutcome, student_task
+from securekd.rounds import RoundOutcome
 from securekd.training.tasks import TrainTask, network_of
 from securekd_attacks import (
     Attack,
@@ -81,7 +80,7 @@ def attack_named(name: str) -> Attack:
 
 def _points(plan: Plan, last: RoundOutcome, perform: Perform) -> dict[Point, list[Target]]:
     everyone = _together([c.examples for c in plan.clients])
-    summed = _together([c.examples for c in plan.clients if c.name in last.aggregate.survivors])
+    summed = _together([c.examples for c in plan.clients if c.name in last.answer.aggregate.survivors])
     test = plan.data.test
     shares = nonmember_shares(plan)
     guesses = list(perform(_surrogates(plan, last)))
@@ -116,16 +115,11 @@ def nonmember_shares(plan: Plan) -> list[Examples]:
 
 
 def _surrogates(plan: Plan, last: RoundOutcome) -> list[TrainTask]:
-    """What an adversary distils from each release, and from the sum of the last round."""
-
-    def surrogate(total: np.ndarray, survivors: int, name: str) -> TrainTask:
-        consensus = scores_to_consensus(plan.experiment, plan.question.mean(total, survivors))
-        return student_task(plan, last.rows, consensus, "surrogate", name)
-
-    aggregate = last.aggregate
+    """What an adversary makes of each release, and of the sum of the last round."""
+    answer = last.answer
     return [
-        *(surrogate(last.releases[c.name], 1, c.name) for c in plan.clients),
-        surrogate(aggregate.total, len(aggregate.survivors), "aggregate"),
+        *(last.taught.surrogate(plan, answer.releases[c.name], 1, "surrogate", c.name) for c in plan.clients),
+        last.taught.surrogate(plan, answer.aggregate.total, len(answer.aggregate.survivors), "surrogate", "aggregate"),
     ]
 
 

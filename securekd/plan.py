@@ -26,13 +26,14 @@ from securekd.privacy.release import Exposure, unknown_shares
 from securekd.questions import Question, questions
 from securekd.randomness import Randomness
 from securekd.training.dp_sgd import DpSgdPlan
+from securekd.weights import refuse_mixed, refuse_statistics
 from securekd_protocols import ProtocolError, recommended_threshold
 
 # Fewer test rows than this leave the audit's two halves empty.
 FEWEST_TESTED = 8
 
 if TYPE_CHECKING:  # they work on a plan, and a plan holds them
-    from securekd.strategy import Strategy
+    from securekd.rounds import Strategy
     from securekd_attacks import Attack
 
 
@@ -120,9 +121,9 @@ class Plan:
         return public_features(self.data.transfer)
 
     def rows(self, round_number: int) -> np.ndarray:
-        """The transfer rows that a round's question is about, ascending; a public draw where not all are."""
+        """The transfer rows that a round's question is about, ascending: all, none, or a public draw."""
         m = len(self.data.transfer)
-        chosen = self.randomness.public("rows", round_number).permutation(m)[: self.question.labels.rows]
+        chosen = self.randomness.public("rows", round_number).permutation(m)[: self.question.knowledge.rows]
         return np.sort(chosen)
 
     def digest(self, rows: np.ndarray) -> bytes:
@@ -134,20 +135,23 @@ class Plan:
         order = self.randomness.public("dropouts", round_number).permutation(len(self.clients))
         return frozenset(self.clients[i].name for i in order[: self.experiment.cohort.dropouts])
 
-    def terms(self, round_number: int, question: Question, rows: np.ndarray) -> Terms:
-        """What the clients of a session agree on."""
+    def terms(self, round_number: int, question: Question, context: bytes) -> Terms:
+        """What the clients of a session agree on; `context` is a digest of what they are asked about."""
         return Terms(
             magnitude=question.release.mechanism.magnitude,
             noise_variance=int((question.release.mechanism.sigma / question.release.mechanism.step) ** 2),
             threshold=self.threshold,
             colluders=self.experiment.cohort.colluders,
-            context=self.digest(rows),
+            context=context,
             round_number=round_number,
             dropouts=self.dropouts(round_number),
         )
 
     def ledger(self) -> LedgerFile:
-        """The ledger as it will be at the end; which rows confident GNMax will answer is not known yet."""
+        """The ledger as it will be at the end, but for digests of what is not known yet.
+
+        These are the rows that confident GNMax will answer, and the global models that updates will start from.
+        """
         entries: list[Entry] = []
         every = self.digest(np.arange(len(self.data.transfer))).hex()
         for r in range(1, self.experiment.rounds + 1):
@@ -170,7 +174,8 @@ class Plan:
             questions.append((self.check, np.arange(len(self.data.transfer))))
         return [
             self.aggregator.aggregate(
-                {c.name: np.zeros(q.labels.length, np.int64) for c in self.clients}, self.terms(1, q, rows)
+                {c.name: np.zeros(q.knowledge.length, np.int64) for c in self.clients},
+                self.terms(1, q, self.digest(rows)),
             )
             for q, rows in questions
         ]
@@ -209,12 +214,12 @@ def make_plan(experiment: Experiment) -> Plan:
         ),
         sampling_rate=experiment.cohort.sampling_rate,
     )
-    question, check = questions(experiment, len(data.transfer), shape.classes, exposure)
+    question, check = questions(experiment, len(data.transfer), shape, exposure)
     for asked in (question, check):
         if asked is not None:
             refuse_unreachable(asked.release.mechanism, len(clients))
             if isinstance(summing, LimitedAggregator):
-                summing.refuse_unfit(len(clients), asked.labels.length, asked.release.mechanism.magnitude)
+                summing.refuse_unfit(len(clients), asked.knowledge.length, asked.release.mechanism.magnitude)
     return Plan(
         experiment=experiment,
         data=data,
@@ -259,7 +264,10 @@ def _check_models(experiment: Experiment, clients: tuple[PlannedClient, ...], sh
     from securekd.models.registry import build, probe
     from securekd.training.dp_sgd import refuse_unsuited
 
-    build(experiment.student.model, shape, seed=0)
+    student = build(experiment.student.model, shape, seed=0)
+    if experiment.strategy == "fedavg":
+        refuse_mixed(experiment.student.model, [(c.name, c.model) for c in clients])
+        refuse_statistics(student, probe(shape, 3))
     private: list[Model] = [*(c.model for c in clients), central_model(experiment)]
     for model in {repr(m): m for m in private}.values():
         network = build(model, shape, seed=0)

@@ -60,7 +60,7 @@ def preview(plan: Plan) -> Preview:
     rehearsed, rounds = plan.rehearse(), plan.experiment.rounds
     aggregation_s = rounds * (time.monotonic() - begin)
     clients = len(plan.clients)
-    lessons = (rounds - 1) * 4 * plan.question.labels.rows * plan.question.labels.classes
+    lessons = (rounds - 1) * 4 * plan.question.knowledge.size
     weights = [sum(v.numel() for v in build(c.model, plan.shape, 0).state_dict().values()) for c in plan.clients]
     return Preview(
         classes=plan.data.classes,

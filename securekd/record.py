@@ -74,8 +74,10 @@ class Round(_Part):
     )
     survivors: int
     dropped: tuple[str, ...]
-    clipped_rows: float = Field(description="share of released rows that the clip shortened")
-    zeroed_rows: int = Field(description="released rows with a NaN or infinite logit, sent as zeros")
+    clipped_rows: float = Field(
+        description="share of released rows (of weight updates, where these are released) that the clip shortened"
+    )
+    zeroed_rows: int = Field(description="released rows (or weight updates) that were not finite, sent as zeros")
     zeroed_gradients: int = Field(description="per-example gradients that were not finite, counted as zero")
     gradients: dict[Literal["closed_form", "hooks"], int] = Field(
         default_factory=dict,

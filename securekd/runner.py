@@ -46,7 +46,7 @@ from securekd.record import (
     Utilities,
     read_result,
 )
-from securekd.strategy import RoundOutcome, Workshop
+from securekd.rounds import RoundOutcome, Workshop
 from securekd.training.dp_sgd import predict
 from securekd.training.tasks import network_of
 
@@ -241,7 +241,8 @@ class _Counter:
 
     def __call__(self, name: str, saved: object) -> None:
         self._seen.add(name)
-        self._on_progress(Progress(len(self._seen), self._total, name))
+        done = len(self._seen)
+        self._on_progress(Progress(done, max(done, self._total), name))  # a strategy may have phases of its own
 
 
 def _finish(plan: Plan, out: Path, last: RoundOutcome, result: Result) -> None:
@@ -328,15 +329,15 @@ def _round(plan: Plan, outcome: RoundOutcome) -> Round:
         for c in plan.clients
     ]
     student = network_of(plan.experiment.student.model, plan.shape, 0, outcome.student)
-    survivors = set(outcome.aggregate.survivors)
+    survivors = set(outcome.answer.aggregate.survivors)
     return Round(
         round=outcome.number,
         student=utility(logits(student), truth),
         clients_mean_accuracy=float(np.mean(accuracies)),
         survivors=len(survivors),
         dropped=tuple(c.name for c in plan.clients if c.name not in survivors),
-        clipped_rows=outcome.clipped_rows,
-        zeroed_rows=outcome.zeroed_rows,
+        clipped_rows=outcome.answer.clipped,
+        zeroed_rows=outcome.answer.zeroed,
         zeroed_gradients=outcome.zeroed_gradients,
         gradients=dict(outcome.gradients),
     )
@@ -352,15 +353,16 @@ def _communication(plan: Plan, outcomes: list[RoundOutcome]) -> Communication:
         by_phase.setdefault(phase, {"upload": 0, "download": 0})[way] += count
 
     for outcome in outcomes:
-        for way, phases_of in (("upload", outcome.aggregate.upload), ("download", outcome.aggregate.download)):
+        summed = outcome.answer.aggregate
+        for way, phases_of in (("upload", summed.upload), ("download", summed.download)):
             for phase, by_client in phases_of.items():
                 for client, count in by_client.items():
                     add(phase, way, client, count)
-        for way, count in outcome.aggregate.decryptor.items():
+        for way, count in summed.decryptor.items():
             by_phase.setdefault("decryptor", {"upload": 0, "download": 0})[way] += count
         if outcome is not outcomes[-1]:  # what the clients learn before they train again, as float32
             for client in names:
-                add("consensus", "download", client, 4 * outcome.consensus.size)
+                add(outcome.taught.name, "download", client, 4 * outcome.taught.size)
     weights = [4 * sum(v.size for v in outcomes[-1].clients[n].values()) * len(outcomes) for n in names]
     return Communication(
         upload_bytes_per_client=_mean_max(list(up.values())),

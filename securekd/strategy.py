@@ -1,94 +1,69 @@
 """Who teaches whom in a round.
 
 `Distil` is federated distillation: clients train on private data, release bounded and noised scores on the transfer
-set, the server distils their mean into the student, and clients learn it before they train again. A strategy of an own
-kind is plugged in as `strategy = "module:attribute"`: an object with `play`.
+set, the server distils their mean into the student, and clients learn it before they train again. `Pate` counts votes
+instead, and `FedAvg` (`averaging`) sends weights. A strategy of an own kind is plugged in as
+`strategy = "module:attribute"`: an object with `play`.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 
-from securekd.aggregation import Aggregate, Terms
-from securekd.checkpoint import Arrays, PhaseStore, Saved
-from securekd.consensus import Known, consensus_of, mean_of, remembered, winners
+from securekd.averaging import FedAvg
+from securekd.checkpoint import Saved
+from securekd.consensus import Known, consensus_of, mean_of, remembered, scores_to_consensus, winners
 from securekd.errors import RunError
-from securekd.knowledge import soft_labels
-from securekd.parallel import Perform
+from securekd.knowledge import Bounded, soft_labels
 from securekd.plan import Plan, PlannedClient
 from securekd.plugins import named
-from securekd.privacy.ledger import Ledger
 from securekd.privacy.release import ReleasePhase
 from securekd.questions import Question
-from securekd.training.dp_sgd import Gradients, predict
+from securekd.rounds import (
+    Answer,
+    RoundOutcome,
+    Strategy,
+    Workshop,
+    ask,
+    finish_round,
+    private_task,
+    public_lessons,
+    student_task,
+    train_clients,
+)
+from securekd.training.dp_sgd import predict
 from securekd.training.tasks import Lesson, TrainTask, network_of
 
 
 @dataclass(frozen=True, eq=False)
-class Workshop:
-    """What a strategy works with.
+class Consensus:
+    """What a student learns of transfer rows, and clients before they train again.
 
     Attributes:
-        plan: what was settled.
-        store: phases that are done.
-        ledger: where events go before what they pay for leaves.
-        perform: carries tasks out, several at a time where there are cores.
-    """
-
-    plan: Plan
-    store: PhaseStore
-    ledger: Ledger
-    perform: Perform
-
-
-@dataclass(frozen=True, eq=False)
-class RoundOutcome:
-    """What one round leaves behind.
-
-    Attributes:
-        number: of the round, from 1.
-        clients: each client's weights after its training, by name.
         rows: the transfer rows that were answered.
-        releases: each client's released integers, by name.
-        aggregate: what the server got.
         known: mean scores of all transfer rows, with what is remembered of the rounds before.
         learnt: the transfer rows that the student learnt.
-        consensus: log-probabilities (learnt, C) made of their scores.
-        student: the student's weights.
-        clipped_rows: share of released rows that the clip shortened.
-        zeroed_rows: released rows that were not finite.
-        zeroed_gradients: per-example gradients that were not finite.
-        gradients: how many clients' clipped gradients were computed in which way.
+        log_probabilities: (learnt, C), made of their scores.
     """
 
-    number: int
-    clients: dict[str, Arrays]
     rows: np.ndarray
-    releases: dict[str, np.ndarray]
-    aggregate: Aggregate
     known: Known
     learnt: np.ndarray
-    consensus: np.ndarray
-    student: Arrays
-    clipped_rows: float
-    zeroed_rows: int
-    zeroed_gradients: int
-    gradients: Mapping[Gradients, int] = field(default_factory=dict)
+    log_probabilities: np.ndarray
 
+    name = "consensus"
 
-class Strategy(Protocol):
-    """Plays a round."""
+    @property
+    def size(self) -> int:
+        """Log-probabilities in it."""
+        return self.log_probabilities.size
 
-    def play(self, workshop: Workshop, number: int, previous: RoundOutcome | None) -> RoundOutcome:
-        """Carry out round `number`, of which finished phases are found in the store.
-
-        Raises:
-            RunError: if the round cannot end, for instance with too few survivors.
-        """
+    def surrogate(self, plan: Plan, total: np.ndarray, survivors: int, *name: str | int) -> TrainTask:
+        """Distil a model of one's own from the mean scores of the rows that were answered."""
+        consensus = scores_to_consensus(plan.experiment, plan.question.mean(total, survivors))
+        return student_task(plan, *name, lessons=(lesson(plan, self.rows, consensus),))
 
 
 class Distil:
@@ -97,15 +72,15 @@ class Distil:
     def play(self, workshop: Workshop, number: int, previous: RoundOutcome | None) -> RoundOutcome:
         """Train, release, aggregate, distil."""
         plan = workshop.plan
-        trained = train_clients(workshop, number, previous)
+        trained = train_on_consensus(workshop, number, previous)
         rows = plan.rows(number)
-        answer = ask(workshop, number, "release", plan.question, rows, trained)
-        before = None if previous is None else previous.known
+        answer = ask_scores(workshop, number, "release", plan.question, rows, trained)
+        before = None if previous is None else consensus_in(previous).known
         memory = plan.experiment.student.memory
         known = remembered(mean_of(plan.question, answer.aggregate), rows, before, len(plan.data.transfer), memory)
         learnt = np.flatnonzero(np.isfinite(known.scores).all(axis=1))
         consensus = consensus_of(plan, known, learnt)
-        return finish_round(workshop, number, trained, answer, known, learnt, consensus)
+        return distil(workshop, number, trained, answer, Consensus(rows, known, learnt, consensus))
 
 
 class Pate:
@@ -119,14 +94,15 @@ class Pate:
     def play(self, workshop: Workshop, number: int, previous: RoundOutcome | None) -> RoundOutcome:
         """Train, count votes, distil winners."""
         plan = workshop.plan
-        trained = train_clients(workshop, number, previous)
+        trained = train_on_consensus(workshop, number, previous)
         rows, clear = plan.rows(number), None
         if plan.check is not None:
             rows, clear = self._clear_rows(workshop, number, plan.check, trained)
-        answer = ask(workshop, number, "release", plan.question, rows, trained)
+        answer = ask_scores(workshop, number, "release", plan.question, rows, trained)
         known = remembered(mean_of(plan.question, answer.aggregate), rows, None, len(plan.data.transfer), 0.0)
         learnt = rows if clear is None else clear
-        return finish_round(workshop, number, trained, answer, known, learnt, winners(known.scores[learnt]))
+        taught = Consensus(rows, known, learnt, winners(known.scores[learnt]))
+        return distil(workshop, number, trained, answer, taught)
 
     def _clear_rows(
         self, workshop: Workshop, number: int, check: Question, trained: dict[str, Saved]
@@ -134,7 +110,7 @@ class Pate:
         """The rows to be answered, as many as the ledger is charged for, and those of them that have a clear winner."""
         plan = workshop.plan
         every = np.arange(check.labels.rows)
-        counted = ask(workshop, number, "threshold", check, every, trained)
+        counted = ask_scores(workshop, number, "threshold", check, every, trained)
         shares = check.mean(counted.aggregate.total, len(counted.aggregate.survivors)) + 1 / check.labels.classes
         clear = shares.max(axis=1) >= (plan.experiment.pate.threshold or 0.0)
         order = plan.randomness.public("rows", number).permutation(len(every))
@@ -147,7 +123,7 @@ class Pate:
         return chosen, chosen[clear[chosen]]
 
 
-STRATEGIES: dict[str, Callable[[], Strategy]] = {"distil": Distil, "pate": Pate}
+STRATEGIES: dict[str, Callable[[], Strategy]] = {"distil": Distil, "pate": Pate, "fedavg": FedAvg}
 
 
 def strategy_named(name: str) -> Strategy:
@@ -155,26 +131,7 @@ def strategy_named(name: str) -> Strategy:
     return named("strategy", name, STRATEGIES)
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """What a question brought.
-
-    Attributes:
-        rows: the transfer rows that it was about.
-        releases: each client's released integers, by name.
-        aggregate: their sum.
-        clipped_rows: share of released rows that the clip shortened.
-        zeroed_rows: released rows that were not finite.
-    """
-
-    rows: np.ndarray
-    releases: dict[str, np.ndarray]
-    aggregate: Aggregate
-    clipped_rows: float
-    zeroed_rows: int
-
-
-def ask(
+def ask_scores(
     workshop: Workshop,
     number: int,
     phase: ReleasePhase,
@@ -182,148 +139,73 @@ def ask(
     rows: np.ndarray,
     trained: dict[str, Saved],
 ) -> Answer:
-    """Have every client answer a question about transfer rows, and add the answers up.
-
-    The events are in the ledger before anything leaves a client.
-    """
-    plan, store = workshop.plan, workshop.store
-    released = {
-        c.name: store.phase(
-            f"{phase}.{number}.{c.key}",
-            partial(release, plan, c, trained[c.name].arrays, question, rows, phase, number),
-        )
-        for c in plan.clients
-    }
-    digest = plan.digest(rows).hex()
-    workshop.ledger.append(
-        entry for c in plan.clients for entry in question.release.entries(c.name, number, digest, phase)
-    )
-    integers = {name: saved.arrays["integers"] for name, saved in released.items()}
-    name = f"aggregate.{number}" if phase == "release" else f"aggregate.{number}.{phase}"
-    summed = store.phase(name, lambda: _aggregate(plan, integers, plan.terms(number, question, rows)))
-    return Answer(
-        rows=rows,
-        releases=integers,
-        aggregate=_read_aggregate(summed),
-        clipped_rows=sum(s.info["clipped"] for s in released.values()) / (len(plan.clients) * len(rows)),
-        zeroed_rows=sum(s.info["zeroed"] for s in released.values()),
-    )
-
-
-def finish_round(
-    workshop: Workshop,
-    number: int,
-    trained: dict[str, Saved],
-    answer: Answer,
-    known: Known,
-    learnt: np.ndarray,
-    consensus: np.ndarray,
-) -> RoundOutcome:
-    """Distil the consensus into the student, and note what the round did."""
+    """Have every client score transfer rows."""
     plan = workshop.plan
-    student = workshop.store.phase(
-        f"distil.{number}", lambda: next(workshop.perform([student_task(plan, learnt, consensus, number)]))
-    )
-    return RoundOutcome(
-        number=number,
-        clients={name: saved.arrays for name, saved in trained.items()},
-        rows=answer.rows,
-        releases=answer.releases,
-        aggregate=answer.aggregate,
-        known=known,
-        learnt=learnt,
-        consensus=consensus,
-        student=student.arrays,
-        clipped_rows=answer.clipped_rows,
-        zeroed_rows=answer.zeroed_rows,
-        zeroed_gradients=sum(s.info["zeroed"] for s in trained.values()),
-        gradients=Counter(s.info["gradients"] for s in trained.values() if s.info.get("gradients")),
+    return ask(workshop, number, phase, question, plan.digest(rows), partial(scores, plan, question, rows, trained))
+
+
+def scores(
+    plan: Plan, question: Question, rows: np.ndarray, trained: dict[str, Saved], client: PlannedClient
+) -> Bounded:
+    """One client's bounded scores on transfer rows."""
+    settings, runtime = plan.experiment.release, plan.experiment.runtime
+    network = network_of(client.model, plan.shape, 0, trained[client.name].arrays)
+    inputs = plan.data.transfer.inputs[rows]
+    return soft_labels(
+        predict(network, inputs, micro_batch=runtime.micro_batch, device=runtime.device),
+        question.labels,
+        temperature=settings.temperature,
+        examples=len(client.examples),
+        top_k=settings.top_k,
+        nonfinite=settings.nonfinite,
     )
 
 
-def train_clients(workshop: Workshop, number: int, previous: RoundOutcome | None) -> dict[str, Saved]:
-    """Train every client on what is public and what is private; its events are in the ledger when this returns."""
-    plan, store = workshop.plan, workshop.store
-    names = {c.name: f"train.{number}.{c.key}" for c in plan.clients}
-    todo = [c for c in plan.clients if not store.has(names[c.name])]
-    results = workshop.perform([client_task(plan, c, number, previous) for c in todo])
-    for client, saved in zip(todo, results, strict=True):
-        store.put(names[client.name], saved)
-    workshop.ledger.append(plan.training_entry(c.name, number) for c in plan.clients)
-    return {c.name: store.get(names[c.name]) for c in plan.clients}
+def distil(
+    workshop: Workshop, number: int, trained: dict[str, Saved], answer: Answer, taught: Consensus
+) -> RoundOutcome:
+    """Distil the consensus into the student, from its initial weights, and note what the round did."""
+    plan = workshop.plan
+    task = student_task(plan, number, lessons=(lesson(plan, taught.learnt, taught.log_probabilities),))
+    student = workshop.store.phase(f"distil.{number}", lambda: next(workshop.perform([task])))
+    return finish_round(number, trained, answer, taught, student.arrays)
+
+
+def train_on_consensus(workshop: Workshop, number: int, previous: RoundOutcome | None) -> dict[str, Saved]:
+    """Have every client learn what is public, then train on what is private."""
+    return train_clients(workshop, number, lambda client: client_task(workshop.plan, client, number, previous))
 
 
 def client_task(plan: Plan, client: PlannedClient, number: int, previous: RoundOutcome | None) -> TrainTask:
-    """What a client does before its release: learn what is public, then train on what is private."""
-    lessons = public_lessons(plan) if previous is None else (digest(plan, previous.learnt, previous.consensus),)
-    return private_task(
-        plan,
-        ("client", client.name, number),
-        client,
-        state=None if previous is None else previous.clients[client.name],
-        lessons=lessons,
-    )
+    """What a client does before its release."""
+    name = ("client", client.name, number)
+    if previous is None:
+        return private_task(plan, name, client, state=None, lessons=public_lessons(plan))
+    learnt = digest(plan, consensus_in(previous))
+    return private_task(plan, name, client, state=previous.clients[client.name], lessons=(learnt,))
 
 
-def private_task(
-    plan: Plan, name: tuple[str | int, ...], client: PlannedClient, *, state: Arrays | None, lessons: tuple[Lesson, ...]
-) -> TrainTask:
-    """Training on one client's private data, with the run's DP-SGD if it has one."""
-    training, runtime = plan.experiment.training, plan.experiment.runtime
-    return TrainTask(
-        name=name,
-        model=client.model,
-        shape=plan.shape,
-        init_seed=plan.randomness.public_seed("init", client.name),
-        state=state,
-        lessons=lessons,
-        inputs=client.examples.inputs,
-        labels=client.examples.labels,
-        dp=plan.dp,
-        training=training,
-        learning_rate=client.model.learning_rate or training.learning_rate,
-        randomness=plan.randomness,
-        micro_batch=runtime.micro_batch,
-        device=runtime.device,
-    )
+def consensus_in(outcome: RoundOutcome) -> Consensus:
+    """The consensus of a round that made one."""
+    if not isinstance(outcome.taught, Consensus):
+        raise RunError(f"round {outcome.number} left no consensus but a {outcome.taught.name}")
+    return outcome.taught
 
 
-def public_lessons(plan: Plan) -> tuple[Lesson, ...]:
-    """Pre-training on the transfer set, where its labels are public."""
-    transfer, training = plan.data.transfer, plan.experiment.training
-    if transfer.labels is None:
-        return ()
-    return (
-        Lesson(
-            inputs=transfer.inputs,
-            soft_labels=None,
-            labels=transfer.labels,
-            epochs=training.pretrain_epochs,
-            batch_size=plan.experiment.student.batch_size,
-            learning_rate=training.digest_learning_rate,
-        ),
-    )
-
-
-def digest(plan: Plan, rows: np.ndarray, consensus: np.ndarray) -> Lesson:
-    """A client's lesson in the consensus of the round before on transfer rows (FedMD's digest)."""
-    training, student = plan.experiment.training, plan.experiment.student
-    return Lesson(
-        inputs=plan.data.transfer.inputs[rows],
-        soft_labels=consensus,
-        labels=None,
+def digest(plan: Plan, taught: Consensus) -> Lesson:
+    """A client's lesson in the consensus of the round before (FedMD's digest)."""
+    training = plan.experiment.training
+    return replace(
+        lesson(plan, taught.learnt, taught.log_probabilities),
         epochs=training.digest_epochs,
-        batch_size=student.batch_size,
         learning_rate=training.digest_learning_rate,
-        loss=student.loss,
-        temperature=student.temperature,
     )
 
 
-def student_task(plan: Plan, rows: np.ndarray, consensus: np.ndarray, *name: str | int) -> TrainTask:
-    """A student, from its initial weights, that learns transfer rows' consensus; an adversary's surrogate likewise."""
-    student, runtime = plan.experiment.student, plan.experiment.runtime
-    lesson = Lesson(
+def lesson(plan: Plan, rows: np.ndarray, consensus: np.ndarray) -> Lesson:
+    """The student's lesson: log-probabilities (rows, C) of transfer rows."""
+    student = plan.experiment.student
+    return Lesson(
         inputs=plan.data.transfer.inputs[rows],
         soft_labels=consensus,
         labels=None,
@@ -332,66 +214,4 @@ def student_task(plan: Plan, rows: np.ndarray, consensus: np.ndarray, *name: str
         learning_rate=student.learning_rate,
         loss=student.loss,
         temperature=student.temperature,
-    )
-    return TrainTask(
-        name=("student", *name),
-        model=student.model,
-        shape=plan.shape,
-        init_seed=plan.randomness.public_seed("init", "student"),
-        state=None,
-        lessons=(lesson,),
-        inputs=None,
-        labels=None,
-        dp=None,
-        training=plan.experiment.training,
-        learning_rate=student.learning_rate,
-        randomness=plan.randomness,
-        micro_batch=runtime.micro_batch,
-        device=runtime.device,
-    )
-
-
-def release(
-    plan: Plan,
-    client: PlannedClient,
-    state: Arrays,
-    question: Question,
-    rows: np.ndarray,
-    phase: ReleasePhase,
-    number: int,
-) -> Saved:
-    """One client's release: predict on transfer rows, bound, round, add noise."""
-    settings, runtime = plan.experiment.release, plan.experiment.runtime
-    network = network_of(client.model, plan.shape, 0, state)
-    inputs = plan.data.transfer.inputs[rows]
-    bounded = soft_labels(
-        predict(network, inputs, micro_batch=runtime.micro_batch, device=runtime.device),
-        question.labels,
-        temperature=settings.temperature,
-        examples=len(client.examples),
-        top_k=settings.top_k,
-        nonfinite=settings.nonfinite,
-    )
-    randomness = plan.randomness.secret(phase, client.name, number)
-    sampled = len(randomness.poisson_sample(1, question.release.exposure.sampling_rate))
-    integers = question.release.mechanism.release(sampled * bounded.vector, randomness)
-    info = {"clipped": bounded.clipped_rows, "zeroed": bounded.zeroed_rows}
-    return Saved(arrays={"integers": integers}, info=info)
-
-
-def _aggregate(plan: Plan, integers: dict[str, np.ndarray], terms: Terms) -> Saved:
-    done = plan.aggregator.aggregate(integers, terms)
-    info = {
-        "survivors": list(done.survivors),
-        "upload": {phase: dict(by) for phase, by in done.upload.items()},
-        "download": {phase: dict(by) for phase, by in done.download.items()},
-        "decryptor": dict(done.decryptor),
-    }
-    return Saved(arrays={"total": done.total}, info=info)
-
-
-def _read_aggregate(saved: Saved) -> Aggregate:
-    info = saved.info
-    return Aggregate(
-        saved.arrays["total"], tuple(info["survivors"]), info["upload"], info["download"], info["decryptor"]
     )

@@ -109,7 +109,8 @@ class Entry(_Frozen):
         neighbours: the neighbouring relation.
         views: the adversaries that this event is an event for.
         event: what was done.
-        transfer: SHA-256 of the transfer rows that were answered, in hexadecimal; None for training.
+        transfer: SHA-256 of the transfer rows that were answered, or of the global model that was updated, in
+            hexadecimal; None for training.
     """
 
     client: str

@@ -70,7 +70,7 @@ class Ledger:
 
         Raises:
             RunError: if the same client, round, phase, unit and view has another event already, or if the clients of
-                one round were asked about different transfer rows.
+                one round were asked about different transfer rows, or models.
         """
         known = {_key(e, view): e for e in self.entries for view in e.views}
         asked = {(e.round, e.phase): e.transfer for e in self.entries}
@@ -78,8 +78,8 @@ class Ledger:
         for entry in entries:
             if asked.setdefault((entry.round, entry.phase), entry.transfer) != entry.transfer:
                 raise RunError(
-                    f"{entry.client} was asked about other transfer rows in round {entry.round} than the ledger holds; "
-                    "nothing was released"
+                    f"{entry.client} was asked about other transfer rows (or another model) than the ledger holds for "
+                    f"round {entry.round}; nothing was released"
                 )
             before = [known.get(_key(entry, view)) for view in entry.views]
             if all(b == entry for b in before):

@@ -70,7 +70,9 @@ def release_event(mechanism: Mechanism, exposure: Exposure, view: View) -> Relea
     if shares == 0:
         return UnprotectedEvent(why="nobody's noise is unknown in this view: every other client may collude")
     event = mechanism.event(shares, DISTANCE[exposure.neighbours], exposure.sampling_rate)
-    return event or UnprotectedEvent(why="the releases carry no noise (release.noise = 0)")
+    return event or UnprotectedEvent(
+        why="the releases carry no noise (release.noise, or for weights fedavg.noise, is 0)"
+    )
 
 
 def unknown_shares(*, sums_only: bool, threshold: int, colluders: int) -> dict[View, int]:

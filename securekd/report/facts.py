@@ -63,6 +63,7 @@ class Setup:
     partition: str
     models: str
     student: str
+    parts: str
 
 
 def setup(result: Result) -> Setup:
@@ -72,13 +73,16 @@ def setup(result: Result) -> Setup:
     kinds = Counter(local.model for local in result.utility.locals)
     student = str(_setting(experiment, "student", "model", "kind") or "unnamed")
     loss = str(_setting(experiment, "student", "loss") or "")
+    taught = f"{student}, distilled by {_LOSSES.get(loss, loss)}" if loss else student
+    averaged = strategy == "fedavg"
     return Setup(
         strategy=_STRATEGIES.get(strategy, strategy),
         aggregation=_AGGREGATIONS.get(aggregation, aggregation),
         source=str(_setting(experiment, "data", "source") or "unnamed"),
         partition=_partition(experiment),
         models=", ".join(f"{number} × {elide(kind)}" for kind, number in kinds.items()),
-        student=f"{student}, distilled by {_LOSSES.get(loss, loss)}" if loss else student,
+        student=f"{student}, whose weights are the mean of the clients’" if averaged else taught,
+        parts="updates" if averaged else "rows",
     )
 
 
@@ -129,6 +133,8 @@ def holdings_shown(data: Holdings) -> Holdings:
 
 def against_fedavg(result: Result) -> str:
     """Upload beside what FedAvg would have cost, in words."""
+    if result.experiment.get("strategy") == "fedavg":
+        return "This is federated averaging: what a client sent is what it costs, protocol and all."
     c = result.communication
     sent, weights = c.upload_bytes_per_client.mean, c.fedavg_bytes_per_client.mean
     if sent <= 0 or weights <= 0:

@@ -43,7 +43,7 @@ _QUESTIONS: dict[tuple[Unit, Neighbours], str] = {
     ("example", "zero_out"): "whether any one example of a client counted or was blanked out",
     ("client", "add_remove"): "whether a client took part or not",
     ("client", "replace_one"): "which of two whole data sets a client had",
-    ("client", "zero_out"): "whether a client, known to take part, contributed its scores or only zeros",
+    ("client", "zero_out"): "whether a client, known to take part, contributed anything or only zeros",
 }
 
 
@@ -141,5 +141,5 @@ def _sees(view: View, privacy: PrivacyRecord) -> str:
     if view == "server":
         return privacy.server_sees
     if view == "clients":
-        return "the consensus that the server sends back in each round, besides what is their own"
+        return "what the server makes of the sum and sends back in each round, besides what is their own"
     return "the student, and nothing else"

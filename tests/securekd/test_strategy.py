@@ -1,18 +1,21 @@
 """Rounds as strategies play them: which rows are asked about, who is sampled, whose votes win."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from securekd.checkpoint import Saved
 from securekd.consensus import Known, consensus_of, winners
 from securekd.errors import RunError
 from securekd.plan import make_plan
 from securekd.privacy.accountant import guarantees
 from securekd.privacy.ledger import Ledger, read_ledger
 from securekd.record import Result
+from securekd.rounds import release
 from securekd.runner import run
-from securekd.strategy import release
+from securekd.strategy import scores
 from securekd.training.tasks import network_of, state_of
 from tests.securekd.conftest import small
 
@@ -86,8 +89,9 @@ def test_a_sampled_client_sends_its_scores_and_others_send_zeros() -> None:
     plan = make_plan(small(cohort={"sampling_rate": 0.3}, release={"noise": 0.0}))
     client = plan.clients[0]
     state = state_of(network_of(client.model, plan.shape, 1, None))
+    bounded = partial(scores, plan, plan.question, plan.rows(1), {client.name: Saved(state)})
     sent = [
-        bool(release(plan, client, state, plan.question, plan.rows(1), "release", r).arrays["integers"].any())
+        bool(release(plan, client, plan.question, "release", r, bounded).arrays["integers"].any())
         for r in range(1, 201)
     ]
     assert 35 <= sum(sent) <= 87  # 60 expected; four standard deviations, and the seed is fixed

@@ -14,7 +14,6 @@ from securekd.knowledge import (
     SoftLabelShape,
     consensus_log_probabilities,
     log_softmax,
-    mean_scores,
     soft_labels,
 )
 from securekd.privacy.accountant import compose_epsilon
@@ -61,7 +60,7 @@ def test_one_hot_votes_are_whole_and_have_the_norm_that_is_charged() -> None:
     assert np.linalg.norm(made.vector) == pytest.approx(asked.bounds.l2)
     assert np.abs(made.vector).sum() == pytest.approx(asked.bounds.l1)
     # A mean of votes is the share of each class, centred.
-    np.testing.assert_allclose(mean_scores(made.vector, asked, 1) + 0.25, np.eye(4)[[1, 0, 3]])
+    np.testing.assert_allclose(asked.mean(made.vector, 1) + 0.25, np.eye(4)[[1, 0, 3]])
 
 
 def test_top_k_keeps_the_largest_soft_labels() -> None:
@@ -74,13 +73,13 @@ def test_a_whole_matrix_may_spend_its_bound_on_a_few_rows() -> None:
     logits[0] = [3.0, -3.0]
     by_matrix = soft_labels(logits, shape(4, 2, 2.0, unit="matrix"), temperature=1.0, examples=1)
     np.testing.assert_allclose(np.linalg.norm(by_matrix.vector), 4.0)  # 2·√4, and the row's own norm is 4.24
-    assert soft_labels(logits, shape(4, 2, 2.0), temperature=1.0, examples=1).clipped_rows == 1
+    assert soft_labels(logits, shape(4, 2, 2.0), temperature=1.0, examples=1).clipped == 1
 
 
 def test_rows_that_are_not_finite_become_zeros_and_are_counted_or_are_refused() -> None:
     logits = np.array([[1.0, 2.0], [np.nan, 0.0], [np.inf, 1.0]])
     made = soft_labels(logits, shape(3, 2, 9.0), temperature=1.0, examples=1)
-    assert made.zeroed_rows == 2
+    assert made.zeroed == 2
     np.testing.assert_allclose(made.vector.reshape(3, 2), [[-0.5, 0.5], [0, 0], [0, 0]])
     with pytest.raises(RunError, match="2 of 3 transfer rows"):
         soft_labels(logits, shape(3, 2, 9.0), temperature=1.0, examples=1, nonfinite="refuse")
@@ -91,7 +90,7 @@ def test_small_logits_are_centred_and_not_clipped(logits) -> None:
     z = logits / 1e6
     made = soft_labels(z, shape(5, 4, 5.0), temperature=1.0, examples=1)
     np.testing.assert_allclose(made.vector.reshape(5, 4), z - z.mean(1, keepdims=True), atol=1e-9)
-    assert made.clipped_rows == 0
+    assert made.clipped == 0
 
 
 def test_weighted_sum_gives_the_weighted_mean() -> None:
@@ -100,7 +99,7 @@ def test_weighted_sum_gives_the_weighted_mean() -> None:
     logits = rng.normal(size=(3, 2, 3))
     sizes = [10, 50, 400]  # the last is capped to 100
     parts = [soft_labels(z, asked, temperature=1.0, examples=n) for z, n in zip(logits, sizes, strict=True)]
-    mean = mean_scores(np.sum([p.vector for p in parts], axis=0), asked, survivors=3)
+    mean = asked.mean(np.sum([p.vector for p in parts], axis=0), survivors=3)
     expected = np.average(logits - logits.mean(2, keepdims=True), axis=0, weights=[10, 50, 100])
     np.testing.assert_allclose(mean, expected, atol=1e-9)
 
