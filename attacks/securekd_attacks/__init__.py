@@ -6,7 +6,15 @@ bounds turn scores and counts into figures. Nothing here imports torch. Bad inpu
 
 from securekd_attacks import lira, rmia
 from securekd_attacks.access import Access, Signals, check_disjoint
-from securekd_attacks.attacks import Attack, EntropyAttack, LossAttack, MembershipScores, membership_scores
+from securekd_attacks.attacks import (
+    Attack,
+    EntropyAttack,
+    LossAttack,
+    MembershipScores,
+    Provenance,
+    membership_scores,
+    scores_by_membership,
+)
 from securekd_attacks.bounds import (
     BayesianBound,
     CountsBound,
@@ -37,7 +45,10 @@ from securekd_attacks.errors import (
     TooFewRecords,
 )
 from securekd_attacks.intervals import Interval, binomial_interval
+from securekd_attacks.label_only import LabelOnlyAttack, gaussian_noise, predicted_labels
+from securekd_attacks.learned_attacks import QuantileAttack, ShadowAttack
 from securekd_attacks.metrics import Auc, Roc, TprAtFpr, auc, nonmembers_to_resolve, roc, tpr_at_fpr
+from securekd_attacks.reference_attacks import LiraAttack, PopulationAttack, ReferenceAttack, RmiaAttack
 from securekd_attacks.references import covered
 from securekd_attacks.signals import (
     cross_entropy_loss,
@@ -50,6 +61,14 @@ from securekd_attacks.signals import (
     zlib_ratio,
 )
 from securekd_attacks.split import SplitBound, split_bound
+from securekd_attacks.text_attacks import (
+    MinKAttack,
+    MinKPlusPlusAttack,
+    NeighbourhoodAttack,
+    ReferenceTextAttack,
+    TokenLossAttack,
+    ZlibAttack,
+)
 
 __all__ = [
     "Access",
@@ -65,19 +84,33 @@ __all__ = [
     "EntropyAttack",
     "GaussianBound",
     "Interval",
+    "LabelOnlyAttack",
+    "LiraAttack",
     "LossAttack",
     "MembershipScores",
+    "MinKAttack",
+    "MinKPlusPlusAttack",
     "MissingAccess",
+    "NeighbourhoodAttack",
     "NotFiniteScores",
     "OneRunBound",
     "OneRunFdpBound",
     "OverlappingRecords",
+    "PopulationAttack",
+    "Provenance",
+    "QuantileAttack",
+    "ReferenceAttack",
+    "ReferenceTextAttack",
+    "RmiaAttack",
     "Roc",
+    "ShadowAttack",
     "ShapeMismatch",
     "Signals",
     "SplitBound",
+    "TokenLossAttack",
     "TooFewRecords",
     "TprAtFpr",
+    "ZlibAttack",
     "auc",
     "auc_ceiling",
     "bayesian",
@@ -89,6 +122,7 @@ __all__ = [
     "cross_entropy_loss",
     "entropy",
     "gaussian_epsilon",
+    "gaussian_noise",
     "gaussian_tpr",
     "gdp",
     "lira",
@@ -101,9 +135,11 @@ __all__ = [
     "one_run",
     "one_run_fdp",
     "one_run_p_value",
+    "predicted_labels",
     "rmia",
     "roc",
     "scaled_logit",
+    "scores_by_membership",
     "split_bound",
     "tpr_at_fpr",
     "zlib_ratio",

@@ -41,6 +41,10 @@ class Side:
     deviation: FloatArray
     count: IntArray
 
+    def with_deviation(self, deviation: float) -> "Side":
+        """The same means, with a spread that all records share; cut off below as in `scores`."""
+        return Side(self.mean, _at_resolution(np.full_like(self.mean, deviation), self.mean), self.count)
+
 
 def scores(
     target: ArrayLike, references: ArrayLike, inclusion: ArrayLike, variance: Variance, mode: Mode
@@ -71,12 +75,22 @@ def scores(
         raise BadSetting("unknown mode", value=mode, remedy="choose online or offline")
     own, matrix, included = check_references(target, references, inclusion)
     outside = side(matrix, included, variance, inside=False)
-    upward = (own - outside.mean) / outside.deviation
     if mode == "offline":
-        return upward
-    inside = side(matrix, included, variance, inside=True)
-    downward = (own - inside.mean) / inside.deviation
-    ratio: FloatArray = (upward**2 - downward**2) / 2.0 + np.log(outside.deviation / inside.deviation)
+        return offline(own, outside)
+    return online(own, side(matrix, included, variance, inside=True), outside)
+
+
+def offline(target: FloatArray, outside: Side) -> FloatArray:
+    """The score of `scores` without IN references: how many deviations a record lies above its OUT mean."""
+    return (target - outside.mean) / outside.deviation
+
+
+def online(target: FloatArray, inside: Side, outside: Side) -> FloatArray:
+    """The score of `scores` with both sides: the logarithm of the likelihood ratio."""
+    ratio = offline(target, outside) ** 2
+    ratio -= offline(target, inside) ** 2
+    ratio /= 2.0
+    ratio += np.log(outside.deviation / inside.deviation)
     return ratio
 
 
@@ -118,6 +132,9 @@ def _deviation(mean: FloatArray, squares: FloatArray, count: IntArray, variance:
         total = count.sum()
         grand = float((count * mean).sum() / total)
         spread = np.full_like(mean, np.sqrt((squares + count * (mean - grand) ** 2).sum() / total))
-    resolution: FloatArray = np.finfo(np.float32).eps * (1.0 + np.abs(mean))
-    result: FloatArray = np.maximum(spread, resolution)
+    return _at_resolution(spread, mean)
+
+
+def _at_resolution(spread: FloatArray, mean: FloatArray) -> FloatArray:
+    result: FloatArray = np.maximum(spread, np.finfo(np.float32).eps * (1.0 + np.abs(mean)))
     return result

@@ -58,14 +58,25 @@ def scores(
         TooFewRecords: a record has no reference without it (or, online, none with it).
         BadSetting: γ, a or the mode is out of range.
     """
-    if not 1.0 <= gamma < np.inf:
-        raise BadSetting("gamma out of range", value=gamma, remedy="choose a finite one at or above 1")
+    check_gamma(gamma)
     ratios = log_ratios(target, references, inclusion, mode=mode, offline_a=offline_a)
     if population_inclusion is None:
         population_inclusion = np.zeros(np.shape(population_references), dtype=np.bool_)
     against = log_ratios(population, population_references, population_inclusion, mode="offline", offline_a=offline_a)
-    result: FloatArray = np.searchsorted(np.sort(against), ratios - np.log(gamma), side="right") / against.size
+    return dominated(ratios, np.sort(against), gamma)
+
+
+def dominated(ratios: FloatArray, population: FloatArray, gamma: float) -> FloatArray:
+    """The share of the population's ascending log-ratios that each record's log-ratio exceeds by log γ."""
+    result: FloatArray = np.searchsorted(population, ratios - np.log(gamma), side="right") / population.size
     return result
+
+
+def check_gamma(gamma: float) -> float:
+    """Give back a finite γ at or above 1, or raise BadSetting."""
+    if not 1.0 <= gamma < np.inf:
+        raise BadSetting("gamma out of range", value=gamma, remedy="choose a finite one at or above 1")
+    return float(gamma)
 
 
 def log_ratios(

@@ -18,9 +18,9 @@ def sampled(tp, tn, fp, fn, delta, confidence, draws=400_000):
     """The quantile of ε over draws of both rates: the definition, with no integral."""
     rng = np.random.default_rng(41)
     fpr, fnr = rng.beta(fp + 0.5, tn + 0.5, draws), rng.beta(fn + 0.5, tp + 0.5, draws)
-    with np.errstate(divide="ignore"):
-        downward = np.log(np.maximum(1 - delta - fpr, 0)) - np.log(fnr)
-        upward = np.log(np.maximum(1 - delta - fnr, 0)) - np.log(fpr)
+    with np.errstate(divide="ignore"):  # a rate of exactly zero
+        downward = np.log(np.maximum(1 - delta - fpr, 1e-300)) - np.log(fnr)
+        upward = np.log(np.maximum(1 - delta - fnr, 1e-300)) - np.log(fpr)
     return max(0.0, *(float(np.quantile(each, (1 - confidence) / 2)) for each in (downward, upward)))
 
 
