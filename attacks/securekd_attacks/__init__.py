@@ -4,9 +4,34 @@ What an adversary sees is a `Signals`; an `Attack` turns it into scores, higher 
 bounds turn scores and counts into figures. Nothing here imports torch. Bad input raises an `AttackInputError`.
 """
 
+from securekd_attacks import lira, rmia
 from securekd_attacks.access import Access, Signals, check_disjoint
-from securekd_attacks.attacks import Attack, EntropyAttack, LossAttack, MembershipScores, membership_scores
-from securekd_attacks.bounds import CountsBound, auc_ceiling, ceiling, clopper_pearson
+from securekd_attacks.attacks import (
+    Attack,
+    EntropyAttack,
+    LossAttack,
+    MembershipScores,
+    Provenance,
+    membership_scores,
+    scores_by_membership,
+)
+from securekd_attacks.bounds import (
+    BayesianBound,
+    CountsBound,
+    GaussianBound,
+    OneRunBound,
+    OneRunFdpBound,
+    auc_ceiling,
+    bayesian,
+    ceiling,
+    clopper_pearson,
+    gaussian_epsilon,
+    gaussian_tpr,
+    gdp,
+    one_run,
+    one_run_fdp,
+    one_run_p_value,
+)
 from securekd_attacks.errors import (
     AttackInputError,
     BadCounts,
@@ -20,9 +45,30 @@ from securekd_attacks.errors import (
     TooFewRecords,
 )
 from securekd_attacks.intervals import Interval, binomial_interval
+from securekd_attacks.label_only import LabelOnlyAttack, gaussian_noise, predicted_labels
+from securekd_attacks.learned_attacks import QuantileAttack, ShadowAttack
 from securekd_attacks.metrics import Auc, Roc, TprAtFpr, auc, nonmembers_to_resolve, roc, tpr_at_fpr
-from securekd_attacks.signals import cross_entropy_loss, entropy, modified_entropy, scaled_logit
+from securekd_attacks.reference_attacks import LiraAttack, PopulationAttack, ReferenceAttack, RmiaAttack
+from securekd_attacks.references import covered
+from securekd_attacks.signals import (
+    cross_entropy_loss,
+    entropy,
+    mean_loss,
+    min_k,
+    min_k_plus_plus,
+    modified_entropy,
+    scaled_logit,
+    zlib_ratio,
+)
 from securekd_attacks.split import SplitBound, split_bound
+from securekd_attacks.text_attacks import (
+    MinKAttack,
+    MinKPlusPlusAttack,
+    NeighbourhoodAttack,
+    ReferenceTextAttack,
+    TokenLossAttack,
+    ZlibAttack,
+)
 
 __all__ = [
     "Access",
@@ -33,33 +79,68 @@ __all__ = [
     "BadLabels",
     "BadProbabilities",
     "BadSetting",
+    "BayesianBound",
     "CountsBound",
     "EntropyAttack",
+    "GaussianBound",
     "Interval",
+    "LabelOnlyAttack",
+    "LiraAttack",
     "LossAttack",
     "MembershipScores",
+    "MinKAttack",
+    "MinKPlusPlusAttack",
     "MissingAccess",
+    "NeighbourhoodAttack",
     "NotFiniteScores",
+    "OneRunBound",
+    "OneRunFdpBound",
     "OverlappingRecords",
+    "PopulationAttack",
+    "Provenance",
+    "QuantileAttack",
+    "ReferenceAttack",
+    "ReferenceTextAttack",
+    "RmiaAttack",
     "Roc",
+    "ShadowAttack",
     "ShapeMismatch",
     "Signals",
     "SplitBound",
+    "TokenLossAttack",
     "TooFewRecords",
     "TprAtFpr",
+    "ZlibAttack",
     "auc",
     "auc_ceiling",
+    "bayesian",
     "binomial_interval",
     "ceiling",
     "check_disjoint",
     "clopper_pearson",
+    "covered",
     "cross_entropy_loss",
     "entropy",
+    "gaussian_epsilon",
+    "gaussian_noise",
+    "gaussian_tpr",
+    "gdp",
+    "lira",
+    "mean_loss",
     "membership_scores",
+    "min_k",
+    "min_k_plus_plus",
     "modified_entropy",
     "nonmembers_to_resolve",
+    "one_run",
+    "one_run_fdp",
+    "one_run_p_value",
+    "predicted_labels",
+    "rmia",
     "roc",
     "scaled_logit",
+    "scores_by_membership",
     "split_bound",
     "tpr_at_fpr",
+    "zlib_ratio",
 ]

@@ -2,6 +2,9 @@
 
 Every lower bound carries its assumptions as sentences, to be printed beside it. A low lower bound is not safety: it
 says what this attack could show with these records, and a better attack may show more.
+
+`clopper_pearson` and `bayesian` hold for any mechanism, given a rule fixed in advance; `one_run` for any mechanism,
+given canaries included by fair coins; `gdp` and `one_run_fdp` only if the mechanism's trade-off is Gaussian.
 """
 
 import math
@@ -12,18 +15,37 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from securekd_attacks.assumptions import (
+    ASSUMES_FIXED_THRESHOLD,
+    ASSUMES_INDEPENDENT_TRIALS,
+    ASSUMES_PURE_HYPOTHESIS,
+    assumes_delta,
+)
+from securekd_attacks.bayesian_bounds import BayesianBound, bayesian
 from securekd_attacks.errors import BadSetting
+from securekd_attacks.gaussian_bounds import GaussianBound, gaussian_epsilon, gaussian_tpr, gdp
 from securekd_attacks.inputs import FloatArray, check_confidence, check_counts, check_delta, check_epsilon
 from securekd_attacks.intervals import binomial_lower, binomial_upper
+from securekd_attacks.one_run_bounds import OneRunBound, OneRunFdpBound, one_run, one_run_fdp, one_run_p_value
 
-ASSUMES_FIXED_THRESHOLD = "The rule that calls a record a member was fixed before these records were looked at."
-ASSUMES_INDEPENDENT_TRIALS = (
-    "The trials are independent given membership: one training run for each, or, within one run, "
-    "records that do not influence each other's scores, which this bound takes for granted and cannot check."
-)
-ASSUMES_PURE_HYPOTHESIS = (
-    "The bound is on (ε, δ)-differential privacy in general, with no assumption on the shape of the mechanism's noise."
-)
+__all__ = [
+    "BayesianBound",
+    "CountsBound",
+    "GaussianBound",
+    "OneRunBound",
+    "OneRunFdpBound",
+    "auc_ceiling",
+    "bayesian",
+    "ceiling",
+    "clopper_pearson",
+    "gaussian_epsilon",
+    "gaussian_tpr",
+    "gdp",
+    "one_run",
+    "one_run_fdp",
+    "one_run_p_value",
+    "refuted_epsilon",
+]
 
 
 @dataclass(frozen=True)
@@ -98,7 +120,7 @@ def clopper_pearson(
             ASSUMES_INDEPENDENT_TRIALS,
             ASSUMES_PURE_HYPOTHESIS,
             f"The error of {1.0 - confidence:.3g} is split in halves: one for the TPR's limit, one for the FPR's.",
-            f"The bound belongs to δ = {delta:g}.",
+            assumes_delta(delta),
         ),
     )
 

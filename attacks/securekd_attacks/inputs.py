@@ -12,6 +12,9 @@ from securekd_attacks.errors import BadCounts, BadSetting, NotFiniteScores, Shap
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+LOG_ZERO = float(np.log(np.nextafter(0.0, 1.0)))
+"""The least logarithm that a signal uses, about −744.44."""
+
 FEWEST_RECORDS = 2
 """Members, and non-members, below which no figure is given: one record shows no spread."""
 
@@ -49,6 +52,38 @@ def finite_scores(scores: ArrayLike, side: str, fewest: int = FEWEST_RECORDS) ->
             value=array[bad[0]],
             remedy="use the signals of this package, which keep a probability of zero finite, or drop these records",
         )
+    return array
+
+
+def finite_matrix(values: ArrayLike, name: str) -> NDArray[np.floating]:
+    """Give back a matrix of at least one row and one column whose values are finite; float32 and float64 as they are.
+
+    Args:
+        values: two-dimensional, finite real numbers.
+        name: what they are, for the error's text.
+
+    Raises:
+        ShapeMismatch: not two-dimensional.
+        TooFewRecords: empty.
+        NotFiniteScores: NaN, an infinity, or something that is no real number.
+    """
+    array = np.asarray(values)
+    if array.ndim != 2:
+        raise ShapeMismatch(f"{name} must be a matrix", value=array.shape, remedy="pass two dimensions")
+    if array.size == 0:
+        raise TooFewRecords(f"no {name}", value=array.shape, remedy="pass at least one row and one column")
+    if array.dtype.kind not in "biuf":
+        raise NotFiniteScores(f"{name} are no real numbers", value=array.dtype, remedy="pass floats")
+    if array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64)
+    for row, each in enumerate(array):  # row by row: no mask as large as the matrix
+        if not np.isfinite(each).all():
+            column = int(np.flatnonzero(~np.isfinite(each))[0])
+            raise NotFiniteScores(
+                f"{name} are not finite, first at row {row}, column {column}",
+                value=each[column],
+                remedy="use the signals of this package, which keep a probability of zero finite",
+            )
     return array
 
 

@@ -3,6 +3,8 @@
 A log-probability of −∞ is legal: the model gave the class a probability of zero. Logarithms are cut off at
 `LOG_ZERO`, the logarithm of the smallest positive float64, because anything below is a probability that float64
 cannot tell from zero. So every signal is finite, and depends on nothing but its own record.
+
+Signals of texts (`min_k`, `min_k_plus_plus`, `zlib_ratio`, `mean_loss`) take one text's token log-probabilities.
 """
 
 import numpy as np
@@ -10,10 +12,23 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from securekd_attacks.errors import BadLabels, BadProbabilities, ShapeMismatch, TooFewRecords
-from securekd_attacks.inputs import FloatArray, IntArray
+from securekd_attacks.inputs import LOG_ZERO, FloatArray, IntArray
+from securekd_attacks.token_signals import mean_loss, min_k, min_k_plus_plus, zlib_ratio
 
-LOG_ZERO = float(np.log(np.nextafter(0.0, 1.0)))
-"""The least logarithm that a signal uses, about −744.44."""
+__all__ = [
+    "LOG_ZERO",
+    "ROW_SUM_TOLERANCE",
+    "check_labels",
+    "check_log_probs",
+    "cross_entropy_loss",
+    "entropy",
+    "mean_loss",
+    "min_k",
+    "min_k_plus_plus",
+    "modified_entropy",
+    "scaled_logit",
+    "zlib_ratio",
+]
 
 ROW_SUM_TOLERANCE = 1e-4
 """How far the probabilities of a row may be from one: ample for float32, too little for float16."""
