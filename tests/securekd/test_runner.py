@@ -4,13 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from securekd.aggregation import MaskingAggregator, PlainAggregator, Terms
+from securekd.aggregation import AGGREGATORS, Aggregator, MaskingAggregator, Terms
 from securekd.checkpoint import PhaseStore
 from securekd.errors import FolderError, PromiseError, RunError, SettingError
 from securekd.leakage import RATES
@@ -18,7 +19,7 @@ from securekd.models.folder import load_model
 from securekd.plan import make_plan
 from securekd.privacy.accountant import Guarantee, guarantees
 from securekd.privacy.ledger import read_ledger
-from securekd.record import POINTS, Leakage, Rate, read_result
+from securekd.record import POINTS, Leakage, Rate, Result, read_result
 from securekd.runner import phases, refuse_leak, refuse_overspending, resume, run
 from tests.securekd.conftest import small
 
@@ -318,8 +319,8 @@ def test_an_epsilon_above_what_was_asked_for_is_an_error() -> None:
             refuse_overspending(asked, (found,))
 
 
-@pytest.mark.parametrize("kind", [PlainAggregator, MaskingAggregator])
-def test_aggregators_keep_their_contract(kind: type) -> None:
+@pytest.mark.parametrize("kind", AGGREGATORS.values(), ids=AGGREGATORS)
+def test_aggregators_keep_their_contract(kind: Callable[[], Aggregator]) -> None:
     rng = np.random.default_rng(0)
     releases = {f"c{i}": rng.integers(-1000, 1001, 300) for i in range(6)}
     terms = Terms(1000, threshold=4, colluders=1, context=b"x", round_number=1, dropouts=frozenset({"c1", "c4"}))
@@ -330,6 +331,41 @@ def test_aggregators_keep_their_contract(kind: type) -> None:
     too_many = Terms(1000, 4, 1, b"x", 1, frozenset({"c1", "c2", "c4"}))
     with pytest.raises(RunError, match="3 of 6 clients survived"):
         kind().aggregate(releases, too_many)
+
+
+@pytest.mark.parametrize("how", ["ckks", "bfv"])
+def test_homomorphic_sums_that_cannot_be_exact_are_refused_before_anything_is_trained(how: str) -> None:
+    with pytest.raises(SettingError, match=f"aggregation = '{how}'.*coarser encoding step"):
+        AGGREGATORS[how]().refuse_unfit(10_000, 100, 2**40)  # type: ignore[attr-defined]
+
+
+def test_without_its_library_a_homomorphic_sum_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tenseal.sealapi", None)
+    monkeypatch.setitem(sys.modules, "tenseal", None)
+    with pytest.raises(SettingError, match=r"pip install 'securekd\[ckks\]'"):
+        make_plan(small(aggregation="bfv"))
+
+
+def sums_and_record(folder: Path, how: str) -> tuple[dict[str, np.ndarray], Result]:
+    sums: dict[str, np.ndarray] = {}
+
+    def collect(progress: object) -> None:
+        name = progress.phase  # type: ignore[attr-defined]
+        if name.startswith("aggregate"):
+            sums[name] = PhaseStore(folder / "state").get(name).arrays["total"]
+
+    return sums, run(small(aggregation=how), folder, collect)
+
+
+def test_every_way_to_add_up_gives_the_masked_runs_sums(out: Path) -> None:
+    masked, record = sums_and_record(out / "masking", "masking")
+    assert len(masked) == 2
+    for how in ("ckks", "bfv", "plain"):
+        sums, other = sums_and_record(out / how, how)
+        for name, total in masked.items():
+            np.testing.assert_array_equal(sums[name], total)
+        assert other.utility.student == record.utility.student
+        assert ("decryptor" in other.communication.by_phase) == (how != "plain")
 
 
 def test_the_server_receives_no_release_in_a_masked_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
