@@ -39,12 +39,13 @@ def test_without_privacy_the_student_is_within_four_points_of_the_centralised_mo
     assert accuracy(results, "student") >= accuracy(results, "centralized_nonprivate") - 0.04
 
 
-def test_masked_and_plain_students_agree_in_the_default_run(tmp_path: Path) -> None:
-    masked, plain = (
+def test_masked_plain_and_homomorphic_students_agree_in_the_default_run(tmp_path: Path) -> None:
+    masked, *others = (
         run(load_experiment(None, ["privacy.noise=seeded", f"aggregation={how}"]), tmp_path / how)
-        for how in ("masking", "plain")
+        for how in ("masking", "plain", "ckks", "bfv")
     )
-    assert abs(masked.utility.student.accuracy - plain.utility.student.accuracy) <= 0.01
+    for other in others:
+        assert abs(masked.utility.student.accuracy - other.utility.student.accuracy) <= 0.01
 
 
 def example(name: str, needs: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Result:
