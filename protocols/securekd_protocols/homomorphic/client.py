@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from securekd_protocols.errors import (
     CallOutOfOrder,
-    MalformedMessage,
     OutOfOrder,
     SecondInput,
     UnknownSender,
@@ -28,12 +27,11 @@ from securekd_protocols.errors import (
 from securekd_protocols.homomorphic.key import KeyOffer
 from securekd_protocols.homomorphic.messages import (
     DECRYPTOR,
-    SERVER,
     Frame,
     Input,
     Kind,
+    accept_invitation,
     authenticate,
-    check_signature,
     parse_frame,
     seal_frame,
 )
@@ -46,8 +44,6 @@ from securekd_protocols.keys import AgreementKey, Identity
 from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.ring import check_vector
 from securekd_protocols.wire import Bytes
-
-GIVE_UP = "give this session up; do not trust whoever sent this"
 
 
 class HomomorphicClientState(Enum):
@@ -128,13 +124,7 @@ class HomomorphicClient:
         return [self._encrypt(self._parameters, self._vector, frame)]
 
     def _accept(self, frame: Frame) -> list[bytes]:
-        if frame.kind is not Kind.INVITATION or frame.sender != SERVER:
-            raise OutOfOrder(f"{frame.kind.name} from {frame.sender} before any invitation", "drop it")
-        check_signature(frame, self._policy.local.server_public)
-        parameters = HomomorphicParameters.decode(frame.body)
-        if frame.session_id != parameters.session_id:
-            raise MalformedMessage("an invitation whose session id is not the hash of its parameters", GIVE_UP)
-        self._policy.check(parameters)
+        parameters = accept_invitation(frame, self._policy)
         parameters.index_of(self._identity.public)
         self._parameters = parameters
         self._state = HomomorphicClientState.ACCEPTED

@@ -15,7 +15,6 @@ import os
 from enum import Enum
 
 from securekd_protocols.errors import (
-    MalformedMessage,
     OutOfOrder,
     SecondOpening,
     TooFewSurvivors,
@@ -29,8 +28,8 @@ from securekd_protocols.homomorphic.messages import (
     HomomorphicSum,
     Kind,
     Open,
+    accept_invitation,
     authenticate,
-    check_signature,
     parse_frame,
     seal_frame,
 )
@@ -42,8 +41,6 @@ from securekd_protocols.homomorphic.tags import check_tags, pads, tag_coefficien
 from securekd_protocols.keys import AgreementKey, Identity, check_canonical, check_order
 from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.wire import Bytes
-
-_GIVE_UP = "give this session up; do not trust whoever sent this"
 
 
 class DecryptorState(Enum):
@@ -113,13 +110,7 @@ class Decryptor:
         return [self._open(self._parameters, self._keys, Open.decode(frame.body, self._parameters))]
 
     def _accept(self, frame: Frame) -> list[bytes]:
-        if frame.kind is not Kind.INVITATION or frame.sender != SERVER:
-            raise OutOfOrder(f"{frame.kind.name} from {frame.sender} before any invitation", "drop it")
-        check_signature(frame, self._policy.local.server_public)
-        parameters = HomomorphicParameters.decode(frame.body)
-        if frame.session_id != parameters.session_id:
-            raise MalformedMessage("an invitation whose session id is not the hash of its parameters", _GIVE_UP)
-        self._policy.check(parameters)
+        parameters = accept_invitation(frame, self._policy)
         self._keys = _Keys(parameters, self._random)
         self._parameters, self._state = parameters, DecryptorState.READY
         return [self._send(parameters, Kind.KEY, self._keys.offer.encode())]

@@ -24,8 +24,15 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from securekd_protocols.errors import BadSignature, MalformedMessage, ReplayedMessage, UnknownSender, UnknownVersion
-from securekd_protocols.homomorphic.parameters import HomomorphicParameters
+from securekd_protocols.errors import (
+    BadSignature,
+    MalformedMessage,
+    OutOfOrder,
+    ReplayedMessage,
+    UnknownSender,
+    UnknownVersion,
+)
+from securekd_protocols.homomorphic.parameters import HomomorphicParameters, HomomorphicPolicy
 from securekd_protocols.keys import KEY_BYTES, SIGNATURE_BYTES, Identity, Label, signature_holds
 from securekd_protocols.parameters import LONGEST_NAME, MOST_CLIENTS
 from securekd_protocols.wire import Bytes, Reader, Writer
@@ -147,6 +154,25 @@ def check_signature(frame: Frame, public: bytes) -> None:
     """Check that the holder of one Ed25519 key has signed a frame, or raise `BadSignature`."""
     if not signature_holds(public, frame.signature, Label.HOMOMORPHIC_MESSAGE.value + frame.digest):
         raise BadSignature(f"{frame.kind.name} in the name of {frame.sender} is not signed by it", "drop the message")
+
+
+def accept_invitation(frame: Frame, policy: HomomorphicPolicy) -> HomomorphicParameters:
+    """What client and decryptor do with their first message: read the parameters, if they come from the known server.
+
+    Raises:
+        OutOfOrder: It is no invitation by a server.
+        BadSignature: The known server has not signed it.
+        MalformedMessage: It is no encoding of parameters, or its session id is not their hash.
+        ProtocolError: Parameters that are not safe, or not what the policy asks for.
+    """
+    if frame.kind is not Kind.INVITATION or frame.sender != SERVER:
+        raise OutOfOrder(f"{frame.kind.name} from {frame.sender} before any invitation", "drop it")
+    check_signature(frame, policy.local.server_public)
+    parameters = HomomorphicParameters.decode(frame.body)
+    if frame.session_id != parameters.session_id:
+        raise MalformedMessage("an invitation whose session id is not the hash of its parameters", "drop it")
+    policy.check(parameters)
+    return parameters
 
 
 @dataclass(frozen=True)
