@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from securekd.aggregation import HomomorphicAggregator
 from securekd.baselines import Baselines, baselines
 from securekd.checkpoint import PhaseStore
 from securekd.config import load_experiment, to_toml
@@ -313,7 +314,9 @@ def server_sees(plan: Plan) -> str:
     over = "in one round" if rounds == 1 else f"in each of {rounds} rounds"
     release = "noised release" if plan.question.release.mechanism.sigma else "noiseless release"
     if plan.aggregator.sums_only:
-        return f"only sums of at least {plan.threshold} of {clients} clients' {release}s, {over}"
+        sums = f"only sums of at least {plan.threshold} of {clients} clients' {release}s, {over}"
+        opened = "; a decryptor, which must not work with it, opens them and sees the same"
+        return sums + opened if isinstance(plan.aggregator, HomomorphicAggregator) else sums
     return f"every client's {release}, {over}: nothing hides one client from the server"
 
 
