@@ -61,7 +61,7 @@ def scores(
     check_gamma(gamma)
     ratios = log_ratios(target, references, inclusion, mode=mode, offline_a=offline_a)
     if population_inclusion is None:
-        population_inclusion = np.zeros(np.shape(population_references), dtype=np.bool_)
+        population_inclusion = np.broadcast_to(np.False_, np.shape(population_references))
     against = log_ratios(population, population_references, population_inclusion, mode="offline", offline_a=offline_a)
     return dominated(ratios, np.sort(against), gamma)
 

@@ -91,6 +91,12 @@ class TestOneRun:
         refuted = lambda v: bounds.one_run_p_value(guesses, guesses, v, epsilon, 0.0) <= ERROR  # noqa: E731
         assert chance_of_refuting(guesses, accuracy, refuted) <= ERROR
 
+    @pytest.mark.parametrize("guesses", [200, 4000])
+    def test_gaussian(self, guesses):
+        """μ = 1 at δ = 1e-5 is ε = 4.377; every canary is guessed; exactly, at most the stated 5%."""
+        refuted = lambda v: bounds.one_run_p_value(guesses, guesses, v, 4.377, 1e-5) <= ERROR  # noqa: E731
+        assert chance_of_refuting(guesses, special.ndtr(0.5), refuted) <= ERROR
+
     @pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.0, 4.0])
     def test_power(self, epsilon):
         """Silence would pass all of the above: 10,000 canaries under randomised response show 0.8 ε."""
