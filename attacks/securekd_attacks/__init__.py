@@ -15,6 +15,7 @@ from securekd_attacks.attacks import (
     membership_scores,
     scores_by_membership,
 )
+from securekd_attacks.blind import BlindBaseline, blind_baseline, text_features
 from securekd_attacks.bounds import (
     BayesianBound,
     CountsBound,
@@ -32,15 +33,29 @@ from securekd_attacks.bounds import (
     one_run_fdp,
     one_run_p_value,
 )
+from securekd_attacks.canaries import (
+    Exposure,
+    ExtractionRate,
+    Guesses,
+    exposure,
+    extraction_rate,
+    guess,
+    one_run_bound,
+    one_run_fdp_bound,
+)
 from securekd_attacks.errors import (
     AttackInputError,
     BadCounts,
+    BadInclusion,
     BadLabels,
     BadProbabilities,
     BadSetting,
+    DamagedStore,
+    DesignChanged,
     MissingAccess,
     NotFiniteScores,
     OverlappingRecords,
+    ReleaseNotSeen,
     ShapeMismatch,
     TooFewRecords,
 )
@@ -48,8 +63,19 @@ from securekd_attacks.intervals import Interval, binomial_interval
 from securekd_attacks.label_only import LabelOnlyAttack, gaussian_noise, predicted_labels
 from securekd_attacks.learned_attacks import QuantileAttack, ShadowAttack
 from securekd_attacks.metrics import Auc, Roc, TprAtFpr, auc, nonmembers_to_resolve, roc, tpr_at_fpr
+from securekd_attacks.reconstruction import FromGradient, PairedLogitsInversion, invert_gradient
 from securekd_attacks.reference_attacks import LiraAttack, PopulationAttack, ReferenceAttack, RmiaAttack
 from securekd_attacks.references import covered
+from securekd_attacks.releases import (
+    ReleaseCheck,
+    check_release,
+    coop_lira_scores,
+    distillation_lira_scores,
+    release_mu,
+    release_scores,
+)
+from securekd_attacks.selection import BestOf, Candidate, best_of, holm
+from securekd_attacks.shadow import train_shadows
 from securekd_attacks.signals import (
     cross_entropy_loss,
     entropy,
@@ -61,6 +87,7 @@ from securekd_attacks.signals import (
     zlib_ratio,
 )
 from securekd_attacks.split import SplitBound, split_bound
+from securekd_attacks.store import ShadowDesign, SignalStore
 from securekd_attacks.text_attacks import (
     MinKAttack,
     MinKPlusPlusAttack,
@@ -76,13 +103,23 @@ __all__ = [
     "AttackInputError",
     "Auc",
     "BadCounts",
+    "BadInclusion",
     "BadLabels",
     "BadProbabilities",
     "BadSetting",
     "BayesianBound",
+    "BestOf",
+    "BlindBaseline",
+    "Candidate",
     "CountsBound",
+    "DamagedStore",
+    "DesignChanged",
     "EntropyAttack",
+    "Exposure",
+    "ExtractionRate",
+    "FromGradient",
     "GaussianBound",
+    "Guesses",
     "Interval",
     "LabelOnlyAttack",
     "LiraAttack",
@@ -96,15 +133,20 @@ __all__ = [
     "OneRunBound",
     "OneRunFdpBound",
     "OverlappingRecords",
+    "PairedLogitsInversion",
     "PopulationAttack",
     "Provenance",
     "QuantileAttack",
     "ReferenceAttack",
     "ReferenceTextAttack",
+    "ReleaseCheck",
+    "ReleaseNotSeen",
     "RmiaAttack",
     "Roc",
     "ShadowAttack",
+    "ShadowDesign",
     "ShapeMismatch",
+    "SignalStore",
     "Signals",
     "SplitBound",
     "TokenLossAttack",
@@ -114,17 +156,27 @@ __all__ = [
     "auc",
     "auc_ceiling",
     "bayesian",
+    "best_of",
     "binomial_interval",
+    "blind_baseline",
     "ceiling",
     "check_disjoint",
+    "check_release",
     "clopper_pearson",
+    "coop_lira_scores",
     "covered",
     "cross_entropy_loss",
+    "distillation_lira_scores",
     "entropy",
+    "exposure",
+    "extraction_rate",
     "gaussian_epsilon",
     "gaussian_noise",
     "gaussian_tpr",
     "gdp",
+    "guess",
+    "holm",
+    "invert_gradient",
     "lira",
     "mean_loss",
     "membership_scores",
@@ -133,14 +185,20 @@ __all__ = [
     "modified_entropy",
     "nonmembers_to_resolve",
     "one_run",
+    "one_run_bound",
     "one_run_fdp",
+    "one_run_fdp_bound",
     "one_run_p_value",
     "predicted_labels",
+    "release_mu",
+    "release_scores",
     "rmia",
     "roc",
     "scaled_logit",
     "scores_by_membership",
     "split_bound",
+    "text_features",
     "tpr_at_fpr",
+    "train_shadows",
     "zlib_ratio",
 ]
