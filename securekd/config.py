@@ -113,7 +113,7 @@ def _toml_value(value: str, text: str) -> Any:
 def explain(error: ValidationError) -> str:
     """The first thing wrong with settings, in one line."""
     first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part not in ("table", "list")]
+    place = [str(part) for part in first["loc"] if part not in ("table", "list", "span")]
     key = ".".join(place)
     if first["type"] == "extra_forbidden":
         near = nearest(key, [s.key for s in all_settings()])

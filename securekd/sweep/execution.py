@@ -119,7 +119,7 @@ def _all_of(runs: Sequence[PlannedRun], folder: SweepFolder, workers: int, backe
     for run in suspects:
         del left[run.key]
         try:
-            yield from _side_by_side([run], folder, 1, backend)
+            yield from _side_by_side([run], folder, 2, backend)  # with one, joblib would stay in this process
         except BrokenProcessPool:
             failure = Failure(kind="failed", error="its process died (out of memory?); resume with fewer --workers")
             folder.note(run.key, failure)

@@ -20,7 +20,7 @@ WIDTH = 5.8
 
 Dash = Literal["-", "--", ":", "-."]
 
-# Told apart by shape and dash too, for those who do not see colours.
+# A strategy has an ink; an aggregation a shape and a dash, for those who do not see colours too; baselines are hollow.
 _INKS = (ACCENT, SECOND, INK, MUTED, QUIET)
 _SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
@@ -62,6 +62,35 @@ class Plot:
         return text
 
 
+@dataclass(frozen=True)
+class Look:
+    """How a series is drawn."""
+
+    key: str
+    ink: str
+    shape: str
+    dash: Dash
+    hollow: bool
+
+
+def looks_of(settings: Sequence[Setting]) -> dict[str, Look]:
+    """How each series is drawn, by what it is called."""
+    strategies, aggregations = (
+        list(dict.fromkeys(getattr(s, k) for s in settings)) for k in ("strategy", "aggregation")
+    )
+    keys = series_of(settings)
+    return {
+        s.series: Look(
+            key=keys[s.series],
+            ink=_INKS[strategies.index(s.strategy) % len(_INKS)],
+            shape=_SHAPES[aggregations.index(s.aggregation) % len(_SHAPES)],
+            dash=_DASHES[aggregations.index(s.aggregation) % len(_DASHES)],
+            hollow=s.role != "point",
+        )
+        for s in settings
+    }
+
+
 def series_of(settings: Sequence[Setting]) -> dict[str, str]:
     """A short name for each series, by what it is called."""
     return {name: f"s{i}" for i, name in enumerate(dict.fromkeys(s.series for s in settings))}
@@ -82,12 +111,12 @@ def plots(settings: Sequence[Setting], unit: Unit, delta: float | None) -> tuple
 def _accuracy(settings: Sequence[Setting], unit: Unit) -> Plot:
     figure, axes = _figure(3.6)
     places = _Places.of([s.epsilon[unit] for s in settings])
-    for name, key in series_of(settings).items():
+    for name, look in looks_of(settings).items():
         own = [s for s in settings if s.series == name]
         marks = [(places.at(s.epsilon[unit]), 100 * s.accuracy.mean) for s in own]
-        _line(axes, key, marks)
+        _line(axes, look, marks)
         for setting, (x, y) in zip(own, marks, strict=True):
-            _mark(axes, key, setting, x, y, _percent(setting.accuracy), ring=setting.pareto)
+            _mark(axes, look, setting, x, y, _percent(setting.accuracy), ring=setting.pareto)
     places.label(axes, f"ε for one {unit}, at its δ")
     axes.set_ylabel("accuracy of the student")
     axes.yaxis.set_major_formatter("{x:g}%")
@@ -111,11 +140,11 @@ def _leakage(settings: Sequence[Setting], delta: float | None) -> Plot:
         if delta is not None and places.known:
             reach = np.geomspace(places.low, places.high, 100)
             allowed = [auc_ceiling(float(e), delta) for e in reach]
-            axes.plot(reach, allowed, color=SECOND, linewidth=1.6, zorder=2)
-        for name, key in series_of(settings).items():
+            axes.plot(reach, allowed, color=MUTED, linewidth=1.6, zorder=2)
+        for name, look in looks_of(settings).items():
             for setting in [s for s in settings if s.series == name and point in s.auc]:
                 x, found = places.at(setting.epsilon["example"]), setting.auc[point]
-                _mark(axes, key, setting, x, found.mean, (found.low, found.high))
+                _mark(axes, look, setting, x, found.mean, (found.low, found.high))
         axes.set_ylim(min(0.45, axes.get_ylim()[0]), 1.01)
         axes.grid(axis="y", color=RULE, linewidth=0.8)
         axes.set_axisbelow(True)
@@ -132,16 +161,20 @@ def _areas(setting: Setting) -> str:
 
 
 def _bytes(settings: Sequence[Setting]) -> Plot:
+    from matplotlib.ticker import NullLocator
+
     figure, axes = _figure(3.6)
-    for name, key in series_of(settings).items():
+    for name, look in looks_of(settings).items():
         for setting in [s for s in settings if s.series == name]:
             _mark(
-                axes, key, setting, setting.upload, 100 * setting.accuracy.mean, _percent(setting.accuracy),
+                axes, look, setting, setting.upload, 100 * setting.accuracy.mean, _percent(setting.accuracy),
                 ring=setting.pareto,
             )  # fmt: skip
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: numbers.size(value))
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    sent = [s.upload for s in settings]
+    ticks = np.geomspace(min(sent), max(sent), 4) if max(sent) > 1.05 * min(sent) else np.array([sent[0]])
+    axes.set_xticks(ticks, [numbers.size(float(value)) for value in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("upload of the mean client over the whole run")
     axes.set_ylabel("accuracy of the student")
     axes.yaxis.set_major_formatter("{x:g}%")
@@ -196,30 +229,26 @@ def _figure(height: float) -> tuple["Figure", "Axes"]:
     return figure, axes
 
 
-def _look(key: str) -> tuple[str, str, Dash]:
-    number = int(key.removeprefix("s"))
-    return _INKS[number % len(_INKS)], _SHAPES[number % len(_SHAPES)], _DASHES[number // 2 % len(_DASHES)]
-
-
-def _line(axes: "Axes", key: str, marks: Sequence[tuple[float, float]]) -> None:
+def _line(axes: "Axes", look: Look, marks: Sequence[tuple[float, float]]) -> None:
     """Join a series' marks, if there is one for each ε: several have no order."""
     if len({x for x, _ in marks}) < len(marks) or len(marks) < 2:
         return
-    ink, _, dash = _look(key)
-    (line,) = axes.plot(*zip(*sorted(marks), strict=True), color=ink, linestyle=dash, linewidth=1.4, zorder=3)
-    line.set_gid(f"series-{key}")
+    (line,) = axes.plot(*zip(*sorted(marks), strict=True), color=look.ink, linestyle=look.dash, linewidth=1.4, zorder=3)
+    line.set_gid(f"series-{look.key}")
 
 
 def _mark(
-    axes: "Axes", key: str, setting: Setting, x: float, y: float, interval: tuple[float, float], *, ring: bool = False
+    axes: "Axes", look: Look, setting: Setting, x: float, y: float, interval: tuple[float, float], *, ring: bool = False
 ) -> None:
-    ink, shape, _ = _look(key)
     gid = f"setting-{setting.group}"
-    bar = axes.vlines(x, *interval, color=ink, linewidth=1.4, zorder=4)
+    bar = axes.vlines(x, *interval, color=look.ink, linewidth=1.4, zorder=4)
     bar.set_gid(gid)
     if ring:
-        axes.scatter([x], [y], s=150, facecolors="none", edgecolors=ink, linewidths=1.2, zorder=4).set_gid(gid)
-    mark = axes.scatter([x], [y], s=36, color=ink, marker=shape, zorder=5)
+        axes.scatter([x], [y], s=150, facecolors="none", edgecolors=look.ink, linewidths=1.2, zorder=4).set_gid(gid)
+    mark = axes.scatter(
+        [x], [y], s=36, marker=look.shape, edgecolors=look.ink, facecolors="none" if look.hollow else look.ink,
+        linewidths=1.4, zorder=5,
+    )  # fmt: skip
     mark.set_gid(gid)
     mark.set_urls([f"runs/{setting.runs[0]}/report.html"])
 
@@ -227,11 +256,13 @@ def _mark(
 def _legend(figure: "Figure", axes: "Axes", settings: Sequence[Setting]) -> None:
     from matplotlib.lines import Line2D
 
-    looks = {name: _look(key) for name, key in series_of(settings).items()}
     handles = [
-        Line2D([], [], color=ink, marker=shape, linestyle=dash, linewidth=1.4, markersize=6, label=name)
-        for name, (ink, shape, dash) in looks.items()
-    ]
+        Line2D(
+            [], [], color=look.ink, marker=look.shape, linestyle="none" if look.hollow else look.dash, linewidth=1.4,
+            markersize=6, markerfacecolor="none" if look.hollow else look.ink, label=name,
+        )
+        for name, look in looks_of(settings).items()
+    ]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=10)
 
 

@@ -59,6 +59,7 @@ def selection_epsilon(
         neighbours: the relation; replace-one is not covered by the Rényi accountant.
     """
     import dp_accounting as dpa
+    from dp_accounting.dp_event import RepeatAndSelectDpEvent
 
     if neighbours == "replace_one" or not events:
         return None
@@ -73,7 +74,7 @@ def selection_epsilon(
     )
     shape = math.inf if selection.law == "poisson" else selection.shape
     accountant = dpa.rdp.RdpAccountant(orders=[1 + x / 10 for x in range(1, 100)] + list(range(11, 257)))
-    accountant.compose(dpa.RepeatAndSelectDpEvent(one, selection.mean, shape))
+    accountant.compose(RepeatAndSelectDpEvent(one, selection.mean, shape))
     return float(accountant.get_epsilon(delta))
 
 

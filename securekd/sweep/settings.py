@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from securekd.config import Tree, all_settings, explain, nearest, read_toml
 from securekd.errors import SettingError
@@ -34,7 +34,11 @@ class Span(Settings):
         return self
 
 
-Axis = Annotated[tuple[Any, ...] | Span, Field(union_mode="left_to_right")]
+def _span_or_list(value: object) -> str:
+    return "span" if isinstance(value, dict | Span) else "list"
+
+
+Axis = Annotated[Annotated[Span, Tag("span")] | Annotated[tuple[Any, ...], Tag("list")], Discriminator(_span_or_list)]
 
 
 class Selection(Settings):
