@@ -168,7 +168,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """The table of an uninterrupted sweep."""
     folder, plan = begun(tmp_path_factory.mktemp("whole") / "s")
     carry_out_sweep(plan, folder, workers=1)
-    return table_of(plan, folder)
+    found = table_of(plan, folder)
+    assert set(found["status"]) == {"done"}
+    return found
 
 
 def table(out: Path) -> tuple[SweepPlan, pd.DataFrame]:
