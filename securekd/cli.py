@@ -27,6 +27,29 @@ Examples:
 """
 
 
+SWEEP_HELP = """Run an experiment at every point of the axes in SWEEP, and write a table and a page of all of them.
+
+Prints the plan first. DIR then holds a folder for each run, sweep.parquet, sweep.html and plots/. With --resume, SWEEP
+may be left out; a file that changed since is refused.
+
+\b
+Examples:
+  securekd sweep examples/sweep_digits.toml
+  securekd sweep examples/sweep_digits.toml --max-runs 4 --out sweeps/first
+  securekd sweep --resume sweeps/first --workers 2
+"""
+
+FRONTIER_HELP = """Print the settings of the sweep in DIR that reach what is asked for, each as a command that runs it.
+
+They reach an accuracy (most private first) or stay within a proven ε (most accurate first).
+
+\b
+Examples:
+  securekd frontier sweeps/first --min-accuracy 0.9
+  securekd frontier sweeps/first --max-epsilon 3
+"""
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="securekd")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -122,12 +145,67 @@ def config(markdown: bool) -> None:
     console.settings(markdown=markdown)
 
 
-def next_folder(parent: Path) -> Path:
+@cli.command(help=SWEEP_HELP)
+@click.argument("sweep_file", metavar="[SWEEP]", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The sweep's folder; it must not exist. Default: the next sweeps/sweep-N.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Runs at a time. Default: one for each core.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "ray", "dask"]),
+    default="local",
+    show_default=True,
+    help="Where runs are carried out: processes here, or the cluster that RAY_ADDRESS or DASK_SCHEDULER_ADDRESS names.",
+)
+@click.option(
+    "--resume", "resumed", type=click.Path(path_type=Path, file_okay=False), help="Go on with the sweep in this folder."
+)
+@click.option("--max-runs", type=click.IntRange(min=1), help="Only the first so many runs of the plan, over all calls.")
+def sweep(
+    sweep_file: Path | None,
+    out: Path | None,
+    workers: int | None,
+    backend: str,
+    resumed: Path | None,
+    max_runs: int | None,
+) -> None:
+    """See SWEEP_HELP."""
+    from securekd.sweep import console
+
+    if resumed is None:
+        if sweep_file is None:
+            raise SettingError("give a sweep file, or a sweep's folder with --resume")
+        folder = out or next_folder(Path("sweeps"), "sweep")
+        console.begin(sweep_file, folder, workers=workers, backend=backend, max_runs=max_runs)
+        return
+    if out is not None:
+        raise SettingError("--resume goes on in the sweep's own folder; drop --out")
+    console.resume(resumed, sweep_file, workers=workers, backend=backend, max_runs=max_runs)
+
+
+@cli.command(help=FRONTIER_HELP)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--min-accuracy", type=click.FloatRange(0, 1), help="Mean accuracy over seeds at least, 0 to 1.")
+@click.option("--max-epsilon", type=click.FloatRange(min=0), help="Proven ε at most.")
+@click.option(
+    "--unit", type=click.Choice(["example", "client"]), help="Whose ε. Default: an example's, if any run has one."
+)
+def frontier(folder: Path, min_accuracy: float | None, max_epsilon: float | None, unit: str | None) -> None:
+    """See FRONTIER_HELP."""
+    from securekd.sweep import console
+
+    console.frontier(folder, min_accuracy=min_accuracy, max_epsilon=max_epsilon, unit=unit)
+
+
+def next_folder(parent: Path, word: str = "run") -> Path:
     """The first of parent/run-1, parent/run-2, … that does not exist."""
     number = 1
-    while (parent / f"run-{number}").exists():
+    while (parent / f"{word}-{number}").exists():
         number += 1
-    return parent / f"run-{number}"
+    return parent / f"{word}-{number}"
 
 
 def main() -> None:

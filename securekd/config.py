@@ -49,7 +49,7 @@ def parse_experiment(tree: Tree) -> Experiment:
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise SettingError(_explain(error)) from error
+        raise SettingError(explain(error)) from error
 
 
 def to_toml(experiment: Experiment) -> str:
@@ -73,16 +73,32 @@ def all_settings() -> tuple[Setting, ...]:
     return tuple(_walk(Experiment, ""))
 
 
-def _override(tree: Tree, text: str) -> None:
-    key, separator, value = text.partition("=")
-    path = key.strip().split(".")
-    if not separator or not all(path):
-        raise SettingError(f"--set {text!r} is not key=value; write for example --set privacy.epsilon=2")
+def put(tree: Tree, key: str, value: Any, said: str) -> None:
+    """Set a dotted key in a tree of tables, in place.
+
+    Args:
+        tree: as TOML gives it.
+        key: for example privacy.epsilon.
+        value: whatever TOML can hold.
+        said: how the user put it, for errors.
+
+    Raises:
+        SettingError: if the key runs through something that is no table.
+    """
+    path = key.split(".")
     for part in path[:-1]:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
-            raise SettingError(f"--set {text!r}: {part!r} holds a list or a value; set it whole, as TOML")
-    tree[path[-1]] = _toml_value(value.strip(), text)
+            raise SettingError(f"{said}: {part!r} holds a list or a value; set it whole, as TOML")
+    tree[path[-1]] = value
+
+
+def _override(tree: Tree, text: str) -> None:
+    key, separator, value = text.partition("=")
+    path = key.strip()
+    if not separator or not all(path.split(".")):
+        raise SettingError(f"--set {text!r} is not key=value; write for example --set privacy.epsilon=2")
+    put(tree, path, _toml_value(value.strip(), text), f"--set {text!r}")
 
 
 def _toml_value(value: str, text: str) -> Any:
@@ -94,20 +110,26 @@ def _toml_value(value: str, text: str) -> Any:
         raise SettingError(f"--set {text!r}: {value!r} is neither a TOML value nor a bare word; quote it") from error
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
+    """The first thing wrong with settings, in one line."""
     first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part not in ("table", "list")]
+    place = [str(part) for part in first["loc"] if part not in ("table", "list", "span")]
     key = ".".join(place)
     if first["type"] == "extra_forbidden":
-        known = [s.key for s in all_settings()]
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "`securekd config` lists every setting"
+        near = nearest(key, [s.key for s in all_settings()])
+        hint = f"did you mean {near}?" if near else "`securekd config` lists every setting"
         return f"unknown setting {key!r}; {hint}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
     value = "" if first["type"] == "missing" else f" = {first['input']!r}"
     if len(value) > 80:
         value = ""
     return f"{key}{value}: {message}; `securekd config` tells its range"
+
+
+def nearest(word: str, known: list[str]) -> str | None:
+    """The known word that is most like one that is not known, or None."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return near[0] if near else None
 
 
 def _walk(model: type[BaseModel], prefix: str) -> Iterator[Setting]:

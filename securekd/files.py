@@ -1,8 +1,13 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and folders that one process works in."""
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from securekd.errors import FolderError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -19,6 +24,24 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: two processes that resumed one run would each draw a release and charge only one.
+
+    Raises:
+        FolderError: if another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderError(f"another process works in {folder}; wait for it, or take another folder") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

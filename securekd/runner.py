@@ -1,15 +1,12 @@
 """`run`: from an experiment to a finished run folder, through phases that a later call can take up again."""
 
-import fcntl
 import hashlib
-import os
 import platform
 import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +22,7 @@ from securekd.data import holdings
 from securekd.errors import FolderError, PromiseError
 from securekd.evaluation import labels_of, utility
 from securekd.experiment import Experiment, Privacy
-from securekd.files import write_atomically
+from securekd.files import alone_in, write_atomically
 from securekd.leakage import measure
 from securekd.models.folder import save_model
 from securekd.parallel import performer
@@ -48,6 +45,7 @@ from securekd.record import (
     read_result,
 )
 from securekd.rounds import RoundOutcome, Workshop
+from securekd.shared import SharedWork
 from securekd.training.dp_sgd import predict
 from securekd.training.tasks import network_of
 
@@ -66,7 +64,12 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def run(experiment: Experiment, out: Path, on_progress: OnProgress = lambda progress: None) -> Result:
+def run(
+    experiment: Experiment,
+    out: Path,
+    on_progress: OnProgress = lambda progress: None,
+    shared: Path | None = None,
+) -> Result:
     """Carry out an experiment in a new folder.
 
     Clients train in several processes unless `runtime.workers` is 1; a script that calls this needs the usual
@@ -76,6 +79,7 @@ def run(experiment: Experiment, out: Path, on_progress: OnProgress = lambda prog
         experiment: what to do.
         out: the run's folder, which must not exist.
         on_progress: hears of every finished phase.
+        shared: a folder in which several runs keep the yardsticks that they have in common; None: none.
 
     Returns:
         The record, which `out/result.json` holds too.
@@ -94,11 +98,11 @@ def run(experiment: Experiment, out: Path, on_progress: OnProgress = lambda prog
     except OSError as error:
         raise FolderError(f"cannot make the folder {out}: {error.strerror}; take another with --out") from error
     write_atomically(out / "config.toml", to_toml(experiment).encode())
-    return carry_out(plan, out, on_progress)
+    return carry_out(plan, out, on_progress, shared)
 
 
-def resume(out: Path, on_progress: OnProgress = lambda progress: None) -> Result:
-    """Finish the run in a folder, from the last phase that ended.
+def resume(out: Path, on_progress: OnProgress = lambda progress: None, shared: Path | None = None) -> Result:
+    """Finish the run in a folder, from the last phase that ended; arguments are those of `run`.
 
     Raises:
         FolderError: if there is no run in the folder, or it is finished.
@@ -110,20 +114,20 @@ def resume(out: Path, on_progress: OnProgress = lambda progress: None) -> Result
             shutil.rmtree(out / "state")
             return read_result(out)
         raise FolderError(f"the run in {out} is finished; `securekd report {out}` writes its page anew")
-    return carry_out(make_plan(load_experiment(out / "config.toml")), out, on_progress)
+    return carry_out(make_plan(load_experiment(out / "config.toml")), out, on_progress, shared)
 
 
-def carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
+def carry_out(plan: Plan, out: Path, on_progress: OnProgress, shared: Path | None = None) -> Result:
     """All phases of a plan, and the record; the working state is deleted at the end.
 
     Raises:
         FolderError: if another process works in the folder, or the data is not what the run began with.
     """
-    with _alone_in(out):
-        return _carry_out(plan, out, on_progress)
+    with alone_in(out):
+        return _carry_out(plan, out, on_progress, shared)
 
 
-def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
+def _carry_out(plan: Plan, out: Path, on_progress: OnProgress, shared: Path | None) -> Result:
     count = _Counter(phases(plan), on_progress)
     store = PhaseStore(out / "state", count)
     _same_data(plan, out / "state" / "data.sha256")
@@ -135,7 +139,7 @@ def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
         outcomes: list[RoundOutcome] = []
         for number in range(1, plan.experiment.rounds + 1):
             outcomes.append(plan.strategy.play(workshop, number, outcomes[-1] if outcomes else None))
-        compared = baselines(plan, store, perform)
+        compared = baselines(plan, store, perform if shared is None else SharedWork(shared, perform))
         proven = guarantees(ledger.file)
         before = time.monotonic()
         leakage = measure(plan, outcomes[-1], perform, example_epsilon(proven))
@@ -193,20 +197,6 @@ def refuse_leak(leakage: tuple[Leakage, ...]) -> None:
                 f"the {found.attack} attack at {found.point} proves ε ≥ {found.epsilon_lower:.3g} with "
                 f"{found.confidence:.0%} confidence, above the promised {found.epsilon:.3g}: this is a bug, report it"
             )
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: two processes that resumed one run would each draw a release and charge only one."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FolderError(f"another process works in {folder}; wait for it, or take another folder") from error
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _same_data(plan: Plan, path: Path) -> None:

@@ -37,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "patients.csv").write_text("\n".join(rows) + "\n")
     models = next(text for kind, text in BLOCKS if kind == "python" and text.startswith("# mymodels.py"))
     (folder / "mymodels.py").write_text(models)
+    (folder / "examples").symlink_to(ROOT / "examples")
     return folder
 
 
@@ -60,9 +61,16 @@ def test_commands_and_code_run_in_order(folder: Path) -> None:
 
 
 def test_the_configuration_runs(folder: Path) -> None:
-    (text,) = (text for kind, text in BLOCKS if kind == "toml")
+    (text,) = (text for kind, text in BLOCKS if kind == "toml" and "[axes]" not in text)
     (folder / "patients.toml").write_text(text)
     run([sys.executable, "-m", "securekd", "run", "patients.toml", "--out", "patients"], folder)
+
+
+def test_the_sweep_is_the_example() -> None:
+    import tomllib
+
+    (text,) = (text for kind, text in BLOCKS if kind == "toml" and "[axes]" in text)
+    assert tomllib.loads(text) == tomllib.loads((ROOT / "examples" / "sweep_digits.toml").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", ["mnist.toml", "ag_news.toml"])

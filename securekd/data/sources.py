@@ -98,7 +98,7 @@ def _local(path: Path) -> "Dataset":
 
 
 def _in_memory(table: Any, path: Path) -> "Dataset":
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
     from datasets import Dataset
 
     table = table.select([i for i, name in enumerate(table.column_names) if not _INDEX.fullmatch(name)])

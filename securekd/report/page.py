@@ -13,7 +13,7 @@ from securekd.record import Result, read_result
 from securekd.report import audit, facts, numbers, wording
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
 
 _FILTERS = {
     "percent": numbers.percent,
@@ -60,19 +60,24 @@ def write_report(folder: Path) -> Path:
 
 @cache
 def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    return environment().get_template("report.html")
 
-    environment = Environment(
-        loader=PackageLoader("securekd.report"),
+
+def environment(*packages: str) -> "Environment":
+    """Templates of `packages` and of this one, with what they print numbers with."""
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(package) for package in (*packages, "securekd.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= _FILTERS
-    environment.globals |= {"plural": numbers.plural, "area_range": numbers.area_range}
-    return environment.get_template("report.html")
+    made.filters |= _FILTERS
+    made.globals |= {"plural": numbers.plural, "area_range": numbers.area_range}
+    return made
 
 
 def _context(result: Result) -> Mapping[str, Any]:

@@ -44,6 +44,9 @@ _STYLE: dict[str, Any] = {
     "axes.spines.right": False,
 }
 
+# What an artist's gid may begin with: the page finds it again as data-setting="..." or data-series="...".
+_MARKS = ("setting-", "series-")
+
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
@@ -99,10 +102,13 @@ def inline(text: str, name: str, label: str, inks: dict[str, str] | None = None)
 def _own(element: ElementTree.Element, name: str, used: set[str], colours: dict[str, str]) -> Iterator[tuple[str, str]]:
     for key, value in element.attrib.items():
         if key == "id":
-            if value in used:
+            mark = next((m for m in _MARKS if value.startswith(m)), None)
+            if mark is not None:
+                yield f"data-{mark.removesuffix('-')}", value.removeprefix(mark)
+            elif value in used:
                 yield key, f"{name}-{value}"
         elif _local(key) == "href":
-            yield key, f"#{name}-{value.removeprefix('#')}"
+            yield key, f"#{name}-{value.removeprefix('#')}" if value.startswith("#") else value
         else:
             fresh = _REFERENCE.sub(rf"url(#{name}-\1)", value)
             for ink, variable in colours.items():
@@ -112,7 +118,7 @@ def _own(element: ElementTree.Element, name: str, used: set[str], colours: dict[
 
 def _references(element: ElementTree.Element) -> Iterator[str]:
     for key, value in element.attrib.items():
-        if _local(key) == "href":
+        if _local(key) == "href" and value.startswith("#"):
             yield value.removeprefix("#")
         yield from _REFERENCE.findall(value)
 

@@ -19,9 +19,8 @@ from securekd.plan import make_plan
 from securekd.preview import preview
 from securekd.privacy.gaussian import gaussian_epsilon
 from securekd.privacy.ledger import read_ledger
-from securekd.record import Result
-from securekd.runner import phases, resume, run
-from securekd.training.tasks import network_of
+from securekd.record import read_result
+from securekd.runner import Progress, phases, resume, run
 from securekd.weights import WeightUpdateShape, set_trainable_weights, trainable_weights, weight_update
 from tests.securekd.conftest import small
 
@@ -57,6 +56,16 @@ def record(folder: Path) -> dict[str, object]:
     return found
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One finished run, which tests only read."""
+    folder = tmp_path_factory.mktemp("averaging") / "finished"
+    steps: list[Progress] = []
+    run(averaging(), folder, steps.append)
+    assert steps[-1].done == steps[-1].total == phases(make_plan(averaging()))
+    return folder
+
+
 @pytest.mark.parametrize("dp_sgd", [True, False])
 def test_without_noise_the_global_model_is_the_mean_of_the_clients(dp_sgd: bool, out: Path) -> None:
     experiment = averaging(aggregation="plain", **EXACT, privacy={"dp_sgd": dp_sgd})
@@ -72,12 +81,12 @@ def test_without_noise_the_global_model_is_the_mean_of_the_clients(dp_sgd: bool,
             assert np.abs(value - mean).max() <= step + 1e-6  # each client's rounding, and float32's
 
 
-def test_masked_and_plain_sums_give_the_same_run(out: Path) -> None:
-    masked, plain = (run(averaging(aggregation=a), out.with_name(a)) for a in ("masking", "plain"))
+def test_masked_and_plain_sums_give_the_same_run(finished: Path, out: Path) -> None:
+    masked, plain = read_result(finished), run(averaging(aggregation="plain"), out)
     assert masked.utility == plain.utility
     assert "only sums" in masked.privacy.server_sees
     assert "every client's" in plain.privacy.server_sees
-    one, other = ((out.with_name(a) / "student" / "model.safetensors").read_bytes() for a in ("masking", "plain"))
+    one, other = ((folder / "student" / "model.safetensors").read_bytes() for folder in (finished, out))
     assert one == other
 
 
@@ -134,21 +143,12 @@ def test_the_dry_run_foretells_guarantee_and_bytes(out: Path) -> None:
             assert sent.upload_bytes_per_client.mean == 2 * 4 * WEIGHTS
 
 
-@pytest.mark.parametrize(
-    "stop", ["train.1.client-02", "release.1.client-03", "aggregate.1", "average.1", "release.2.client-04"]
-)
-def test_a_run_interrupted_anywhere_resumes_to_the_same_record(stop: str, out: Path) -> None:
-    whole = run(averaging(), out.with_name("whole"))
+@pytest.mark.parametrize("stop", ["train.1.client-02", "aggregate.1", "average.1", "release.2.client-04"])
+def test_a_run_interrupted_anywhere_resumes_to_the_same_record(stop: str, finished: Path, out: Path) -> None:
     stopped_at(averaging(), out, stop)
-    assert resume(out).utility == whole.utility
-    assert record(out) == record(out.with_name("whole"))
-    assert (out / "ledger.json").read_bytes() == (out.with_name("whole") / "ledger.json").read_bytes()
-
-
-def test_every_phase_is_announced(out: Path) -> None:
-    steps = []
-    run(averaging(), out, steps.append)
-    assert steps[-1].done == steps[-1].total == phases(make_plan(averaging()))
+    resume(out)
+    assert record(out) == record(finished)
+    assert (out / "ledger.json").read_bytes() == (finished / "ledger.json").read_bytes()
 
 
 def test_an_adversary_adds_what_it_sees_to_the_model_before(out: Path) -> None:
@@ -283,12 +283,11 @@ def test_an_update_that_is_not_finite_is_sent_as_zeros_or_refused() -> None:
         weight_update(np.zeros(2), after, shape, examples=1, nonfinite="refuse")
 
 
-def test_points_of_the_audit_and_the_page(out: Path) -> None:
-    result: Result = run(averaging(), out)
+def test_points_of_the_audit_and_the_page(finished: Path) -> None:
+    result = read_result(finished)
     by_point = {leak.point: leak for leak in result.leakage if leak.attack == "loss"}
     assert set(by_point) == {"client_model", "client_release", "aggregate", "student"}
     assert by_point["aggregate"].auc == by_point["student"].auc  # the sum's mean makes the global model
-    page = (out / "report.html").read_text()
+    page = (finished / "report.html").read_text()
     assert "Federated averaging: clients send weight updates" in page
     assert "distilled by" not in page
-    network_of(make_plan(averaging()).experiment.student.model, make_plan(averaging()).shape, 0, None)

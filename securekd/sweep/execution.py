@@ -1,0 +1,224 @@
+"""A sweep's runs, side by side: joblib hands them out, to processes here or to a Ray or Dask cluster.
+
+Each run is what `securekd run` does, in a folder of its own that resumes; one that fails does not stop the others.
+"""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from securekd.errors import FolderError, InputError, PromiseError, RunError, SecurekdError
+from securekd.experiment import Experiment
+from securekd.files import alone_in
+from securekd.sweep.folder import Failure, FailureKind, SweepFolder
+from securekd.sweep.plan import PlannedRun, SweepPlan
+
+Backend = Literal["local", "ray", "dask"]
+
+BACKENDS: tuple[Backend, ...] = ("local", "ray", "dask")
+
+_WATCH = "end with the sweep"
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that ended.
+
+    Attributes:
+        key: which.
+        seconds: that this call took for it.
+        failure: why it gave no result; None if it did.
+    """
+
+    key: str
+    seconds: float
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a sweep is.
+
+    Attributes:
+        done: runs that are settled.
+        total: runs that this call shall settle, those settled before included.
+        last: the run that has just ended; None at the start.
+    """
+
+    done: int
+    total: int
+    last: Finished | None
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One run as it goes to a worker."""
+
+    key: str
+    folder: str
+    experiment: Experiment
+    sweep: int | None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def carry_out_sweep(
+    plan: SweepPlan,
+    folder: SweepFolder,
+    *,
+    workers: int,
+    backend: Backend = "local",
+    max_runs: int | None = None,
+    on_progress: OnProgress = lambda progress: None,
+) -> None:
+    """Carry out what is left of a sweep.
+
+    Args:
+        plan: its runs.
+        folder: where they are.
+        workers: runs at a time.
+        backend: where they run.
+        max_runs: only the first so many runs of the plan, over all calls; None: all.
+        on_progress: hears of every run that ended.
+
+    Raises:
+        FolderError: if another process works in the folder.
+        InputError: if the backend is not installed.
+    """
+    wanted = plan.runs[:max_runs]
+    with alone_in(folder.path):
+        todo = [run for run in wanted if not folder.settled(run)]
+        done = len(wanted) - len(todo)
+        on_progress(Progress(done, len(wanted), None))
+        for finished in _all_of(todo, folder, workers, backend):
+            done += 1
+            on_progress(Progress(done, len(wanted), finished))
+
+
+def _all_of(runs: Sequence[PlannedRun], folder: SweepFolder, workers: int, backend: Backend) -> Iterator[Finished]:
+    """Carry runs out; where a worker dies, find out alone which of those under way it was."""
+    left = {run.key: run for run in runs}
+    try:
+        for finished in _side_by_side(list(left.values()), folder, workers, backend):
+            del left[finished.key]
+            yield finished
+        return
+    except BrokenProcessPool:
+        suspects = [run for run in left.values() if folder.run(run.key).exists()]
+    for run in suspects:
+        del left[run.key]
+        try:
+            yield from _side_by_side([run], folder, 2, backend)  # with one, joblib would stay in this process
+        except BrokenProcessPool:
+            failure = Failure(kind="failed", error="its process died (out of memory?); resume with fewer --workers")
+            folder.note(run.key, failure)
+            yield Finished(run.key, 0.0, failure)
+    if not suspects and left:
+        raise RunError(
+            "the worker processes die before they begin a run; is there memory enough? --workers 1 takes less"
+        )
+    if left:
+        yield from _all_of(list(left.values()), folder, workers, backend)
+
+
+def _side_by_side(
+    runs: Sequence[PlannedRun], folder: SweepFolder, workers: int, backend: Backend
+) -> Iterator[Finished]:
+    import joblib
+
+    sweep = os.getpid() if backend == "local" else None
+    tasks = [_Task(run.key, str(folder.path.absolute()), run.experiment, sweep) for run in runs]
+    if not tasks:
+        return
+    with _backend(backend, workers) as returns:
+        parallel = joblib.Parallel(n_jobs=workers, batch_size=1, return_as=returns)
+        yield from parallel(joblib.delayed(carry_out_run)(task) for task in tasks)
+
+
+@contextmanager
+def _backend(backend: Backend, workers: int) -> Iterator[Literal["generator_unordered", "list"]]:
+    """Have joblib use a backend; gives what it can return."""
+    import joblib
+
+    if backend == "local":
+        with joblib.parallel_config("loky", inner_max_num_threads=1):
+            yield "generator_unordered"
+    elif backend == "ray":
+        register = _imported("ray.util.joblib", "ray").register_ray
+        register()
+        with joblib.parallel_config("ray"):
+            yield "list"
+    else:
+        # DASK_SCHEDULER_ADDRESS names a cluster; without it there is one on this machine, for as long as the sweep.
+        client = _imported("dask.distributed", "dask").Client
+        here = {} if os.environ.get("DASK_SCHEDULER_ADDRESS") else {"n_workers": workers, "threads_per_worker": 1}
+        with client(**here, set_as_default=True), joblib.parallel_config("dask"):
+            yield "generator_unordered"
+
+
+def _imported(module: str, extra: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(f"--backend {extra} needs {error.name}; pip install 'securekd[{extra}]'") from error
+
+
+def carry_out_run(task: _Task) -> Finished:
+    """Carry one run out, or finish it, in a worker; never raises for what is wrong with the run."""
+    _end_with(task.sweep)
+    folder = SweepFolder(Path(task.folder))
+    start = time.monotonic()
+    failure = _attempt(task.experiment, folder.run(task.key), folder.shared)
+    folder.note(task.key, failure)
+    return Finished(task.key, time.monotonic() - start, failure)
+
+
+def _attempt(experiment: Experiment, out: Path, shared: Path) -> Failure | None:
+    from securekd.runner import resume, run
+
+    try:
+        if (out / "config.toml").exists():
+            resume(out, shared=shared)
+        else:
+            if out.exists():  # killed before its first file
+                shutil.rmtree(out)
+            run(experiment, out, shared=shared)
+    except SecurekdError as error:
+        return Failure(kind=_kind(error), error=str(error))
+    except Exception as error:  # whatever it is, the other runs go on
+        return Failure(kind="failed", error=f"{type(error).__name__}: {error} (unexpected)")
+    return None
+
+
+def _kind(error: SecurekdError) -> FailureKind:
+    if isinstance(error, PromiseError):
+        return "promise"
+    # What is wrong with a folder (somebody works in it) may be mended; what is wrong with a request stays wrong.
+    return "refused" if isinstance(error, InputError) and not isinstance(error, FolderError) else "failed"
+
+
+def _end_with(sweep: int | None) -> None:
+    """Leave Ctrl-C to the sweep's process, and end when it does, also when it is killed."""
+    if sweep is None or os.getppid() != sweep or any(t.name == _WATCH for t in threading.enumerate()):
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_watch, args=(sweep,), name=_WATCH, daemon=True).start()
+
+
+def _watch(sweep: int) -> None:
+    while os.getppid() == sweep:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    os._exit(1)

@@ -1,0 +1,82 @@
+"""What several runs have in common is computed once, whoever comes first."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from securekd.checkpoint import Saved
+from securekd.plan import make_plan
+from securekd.rounds import private_task
+from securekd.shared import SharedWork, task_key
+from securekd.training.tasks import TrainTask
+from tests.securekd.conftest import small
+
+
+def tasks() -> list[TrainTask]:
+    plan = make_plan(small())
+    return [private_task(plan, ("alone", c.name), c, state=None, lessons=()) for c in plan.clients]
+
+
+class Counting:
+    """Performs nothing, and counts."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def __call__(self, todo: Sequence[TrainTask]) -> Iterator[Saved]:
+        for task in todo:
+            self.seen.append(str(task.name))
+            yield Saved({"w": np.full(3, len(str(task.name)))}, {"name": str(task.name)}, 2.0)
+
+
+def test_a_task_is_performed_once_and_found_afterwards(tmp_path: Path) -> None:
+    todo, counting = tasks(), Counting()
+    first = list(SharedWork(tmp_path, counting)([*todo, todo[0]]))
+    again = list(SharedWork(tmp_path, counting)(todo))
+    assert len(counting.seen) == len(todo)
+    assert [s.info for s in again] == [s.info for s in first[:-1]] == [{"name": str(t.name)} for t in todo]
+    assert [s.seconds for s in again] == [0.0] * len(todo)
+
+
+def test_whatever_a_result_depends_on_is_in_the_key() -> None:
+    task = tasks()[0]
+    same = replace(task, micro_batch=7, device="other", inputs=task.inputs.copy())
+    assert task_key(same) == task_key(task)
+    assert task.dp is not None
+    changed = [
+        replace(task, init_seed=task.init_seed + 1),
+        replace(task, inputs=task.inputs + 1),
+        replace(task, inputs=task.inputs.astype(np.float64)),
+        replace(task, labels=task.labels[::-1]),
+        replace(task, learning_rate=task.learning_rate * 2),
+        replace(task, dp=None),
+        replace(task, dp=replace(task.dp, noise_multiplier=task.dp.noise_multiplier * 2)),
+        replace(task, training=task.training.model_copy(update={"momentum": 0.1})),
+        replace(task, randomness=replace(task.randomness, seed=5)),
+        replace(task, model=task.model.model_copy(update={"options": {"embedding": 3}})),
+        replace(task, name=("alone", "other")),
+        replace(task, state={}),
+    ]
+    assert len({task_key(t) for t in changed} | {task_key(task)}) == len(changed) + 1
+
+
+def test_two_that_come_at_once_share_the_work_out(tmp_path: Path) -> None:
+    todo, together = tasks(), threading.Barrier(2, timeout=20)
+
+    class Meeting(Counting):
+        def __call__(self, todo: Sequence[TrainTask]) -> Iterator[Saved]:
+            if not self.seen:
+                together.wait()  # both have begun a task, so neither has waited for the other
+            return super().__call__(todo)
+
+    workers = [Meeting(), Meeting()]
+    threads = [threading.Thread(target=lambda w=w: list(SharedWork(tmp_path, w)(todo))) for w in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert sorted(workers[0].seen + workers[1].seen) == sorted(str(t.name) for t in todo)
+    assert all(w.seen for w in workers)
