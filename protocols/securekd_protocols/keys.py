@@ -55,7 +55,7 @@ class Label(bytes, Enum):
     HOMOMORPHIC_MESSAGE = b"securekd-protocols/1 homomorphic message signature\x00"
     HOMOMORPHIC_KEY = b"securekd-protocols/1 homomorphic key digest\x00"
     TAG_COEFFICIENTS = b"securekd-protocols/1 tag coefficients\x00"
-    TAG_PADS = b"securekd-protocols/1 tag pads\x00"
+    SLOT_PADS = b"securekd-protocols/1 slot pads\x00"
     THRESHOLD_PART = b"securekd-protocols/1 threshold part\x00"
 
 

@@ -36,10 +36,10 @@ from securekd_protocols.homomorphic.messages import (
     seal_frame,
 )
 from securekd_protocols.homomorphic.packing import pack
+from securekd_protocols.homomorphic.pads import add_pads, no_pads, reduced, seal_slots, tag_coefficients
 from securekd_protocols.homomorphic.parameters import HomomorphicParameters, HomomorphicPolicy
 from securekd_protocols.homomorphic.residues import encode_residues
 from securekd_protocols.homomorphic.seal import EncryptionKey
-from securekd_protocols.homomorphic.tags import append_tags, pads, tag_coefficients
 from securekd_protocols.keys import AgreementKey, Identity
 from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.ring import check_vector
@@ -138,8 +138,9 @@ class HomomorphicClient:
             offer.binding(parameters),
         )
         own = AgreementKey.generate(self._random)
-        pad = pads(scheme, parameters.ciphertexts, own.agree(offer.agreement), binding, index)
-        slots = append_tags(scheme, pack(scheme, vector), tag_coefficients(scheme, binding), pad)
+        pads = no_pads(parameters.ciphertexts)
+        add_pads(pads, own.agree(offer.agreement), binding, index)
+        slots = seal_slots(scheme, pack(scheme, vector), tag_coefficients(scheme, binding), reduced(scheme, pads))
         residues = EncryptionKey(scheme, offer.public_key).encrypt(slots)
         data = encode_residues(residues, scheme.moduli)
         self._vector, self._state = None, HomomorphicClientState.SENT

@@ -4,9 +4,10 @@
     replies = decryptor.receive(invitation)   # draws fresh keys; the reply goes to the server, and on to the clients
     replies = decryptor.receive(request)      # opens the sum that the server asks for; the key is then gone
 
-It is neither the server nor an ordinary process of a client's. It never gets a single client's ciphertext, but signed
-receipts, and learns what the server learns: the sum with its noise. Whatever is wrong with a request's signatures
-leaves it as it was; once it has decrypted, the key is gone, whether the tags held or not, so that nobody can try twice.
+It is neither the server nor an ordinary process of a client's. It gets signed receipts and one sum, no single client's
+ciphertext, and learns what the server learns: the sum with its noise. Whatever is wrong with a request's signatures
+leaves it as it was; once it has decrypted, the keys are gone, whether the tags held or not, so that nobody can try
+twice. What it remembers beyond one session it remembers in the policy's diary: give it one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from enum import Enum
 
 from securekd_protocols.errors import (
     OutOfOrder,
+    ProtocolError,
     SecondOpening,
     TooFewSurvivors,
     UnknownSender,
@@ -34,10 +36,10 @@ from securekd_protocols.homomorphic.messages import (
     seal_frame,
 )
 from securekd_protocols.homomorphic.packing import unpack
+from securekd_protocols.homomorphic.pads import add_pads, no_pads, open_slots, reduced, tag_coefficients
 from securekd_protocols.homomorphic.parameters import HomomorphicParameters, HomomorphicPolicy
 from securekd_protocols.homomorphic.residues import Residues, decode_residues
 from securekd_protocols.homomorphic.seal import DecryptionKey
-from securekd_protocols.homomorphic.tags import check_tags, pads, tag_coefficients
 from securekd_protocols.keys import AgreementKey, Identity, check_canonical, check_order
 from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.wire import Bytes
@@ -127,10 +129,16 @@ class Decryptor:
             check_order(receipt.agreement)
         residues = decode_residues(request.ciphertexts, parameters.ciphertexts, parameters.scheme.moduli)
         self._keys, self._state = None, DecryptorState.CLOSED  # from here on there is no second try
-        if self._policy.local.diary is not None:
-            cohort = frozenset(parameters.roster[index].name for index in survivors)
-            self._policy.local.diary.sign(parameters.session_id, cohort)
-        opened = _opened(parameters, keys, request, residues)
+        try:
+            if self._policy.local.diary is not None:
+                cohort = frozenset(parameters.roster[index].name for index in survivors)
+                self._policy.local.diary.sign(parameters.session_id, cohort)
+            opened: HomomorphicSum | ProtocolError = _opened(parameters, keys, request, residues)
+        except ProtocolError as error:
+            opened = type(error)(error.what, error.remedy)  # raised below, with no frame in which the keys are kept
+        del keys
+        if isinstance(opened, ProtocolError):
+            raise opened
         return self._send(parameters, Kind.SUM, opened.encode())
 
     def _send(self, parameters: HomomorphicParameters, kind: Kind, body: bytes) -> bytes:
@@ -139,11 +147,10 @@ class Decryptor:
 
 def _opened(parameters: HomomorphicParameters, keys: _Keys, request: Open, residues: Residues) -> HomomorphicSum:
     scheme, binding = parameters.scheme, keys.offer.binding(parameters)
-    of_survivors = [
-        pads(scheme, parameters.ciphertexts, keys.agreement.agree(receipt.agreement), binding, receipt.client)
-        for receipt in request.receipts
-    ]
+    pads = no_pads(parameters.ciphertexts)
+    for receipt in request.receipts:
+        add_pads(pads, keys.agreement.agree(receipt.agreement), binding, receipt.client)
     slots = keys.decryption.decrypt(residues)
-    entries = check_tags(scheme, slots, tag_coefficients(scheme, binding), of_survivors)
+    entries = open_slots(scheme, slots, tag_coefficients(scheme, binding), reduced(scheme, pads))
     total = unpack(scheme, entries, len(request.receipts), parameters.vector_length)
     return HomomorphicSum(total, tuple(receipt.client for receipt in request.receipts))

@@ -166,27 +166,34 @@ class HomomorphicPolicy:
         local: Floors and expectations, as for any session. A decryptor's diary keeps it from opening cohorts that are
             too close to each other; a client's is not consulted, since a client is not told who survives.
         decryptor_public: Ed25519 identity key of the one decryptor that is trusted not to work with the server.
+        longest_vector: Longest vector that memory is given for.
     """
 
     local: LocalPolicy
     decryptor_public: bytes
+    longest_vector: int = 2**24
 
     def check(self, parameters: HomomorphicParameters) -> None:
         """Refuse parameters that ask for less.
 
         Raises:
-            PolicyRefused: As `LocalPolicy.check_offer`, or another decryptor is named.
+            PolicyRefused: As `LocalPolicy.check_offer`, another decryptor is named, or vectors are too long.
             ContextMismatch: The session is about something else.
         """
         if parameters.decryptor_public != self.decryptor_public:
             raise PolicyRefused("the invitation names another decryptor", "verify it, or stay away")
+        if parameters.vector_length > self.longest_vector:
+            raise PolicyRefused(
+                f"vectors of {parameters.vector_length} entries, at most {self.longest_vector} wanted",
+                "stay away, or raise the limit knowingly",
+            )
         self.local.check_offer(parameters)
 
 
 def _encoded_scheme(scheme: Scheme) -> bytes:
     """The scheme's byte and its numbers, so that who computes other ones is in another session."""
     numbers = Writer().integer(len(scheme.moduli), 1)
-    for number in (*scheme.moduli, scheme.special, scheme.plain_modulus, scheme.scale, scheme.tag_modulus):
+    for number in (*scheme.moduli, scheme.special, scheme.plain_modulus, scheme.scale, scheme.slot_modulus):
         numbers.integer(number, 8)
     numbers.integer(scheme.digits, 1).integer(scheme.tags, 1)
     return Writer().integer(scheme.name.code, 1).blob(numbers.finish()).finish()

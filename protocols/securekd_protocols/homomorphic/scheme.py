@@ -29,10 +29,11 @@ TAG_BITS = 80
 FAILURE_BITS = 40
 _FRESH_ERROR = 21 * (1 + 2 * DEGREE)
 """Largest coefficient of e₀ + u·e₁ + s·e₂: SEAL's centred binomial errors are at most 21, u and s ternary."""
-_BFV_CHAINS = ((32,), (40,), (48,), (56,), (32, 32), (40, 32))
+_BFV_CHAINS = ((32,), (40,), (48,), (56,), (32, 32))
 _CKKS_CHAINS = ((32,), (40,), (48,), (56,))
 _MOST_PLAIN_BITS = 46
-_LEAST_TAGS = (1 << 15, 1 << 8)
+_FEWEST_TAGS = 5  # with coefficients of 16 bits, no fixed combination of slots goes untagged but with 2^-80
+_LEAST_SLOT_MODULUS = 1 << 16
 GRID_TOLERANCE = 3 / 8
 """CKKS: how far from an integer a decrypted slot may lie. The error stays below 1/4, that of floats below 1/16."""
 _FLOAT_ERROR = 2.0**-44
@@ -64,8 +65,8 @@ class Scheme:
         clients: n, for which exactness is proved.
         bound: Largest absolute value of an entry of a client's vector.
         digits: Values in one slot (BFV; one in CKKS, where a complex slot counts as two).
-        tag_modulus: The prime modulo which the tags of `tags` are computed.
-        tags: Slots of each ciphertext that are tags; forgery succeeds with probability tag_modulus^−tags ≤ 2⁻⁸⁰.
+        slot_modulus: The prime p modulo which slots are padded and tagged, see `pads`: t in BFV, more than 2nB in CKKS.
+        tags: Slots of each ciphertext that are tags: at least five, and slot_modulus^tags ≥ 2⁸⁰.
     """
 
     name: SchemeName
@@ -76,7 +77,7 @@ class Scheme:
     clients: int
     bound: int
     digits: int
-    tag_modulus: int
+    slot_modulus: int
     tags: int
 
     @property
@@ -154,18 +155,19 @@ def bfv_noise(clients: int, coefficients: int) -> float:
 def ckks_error(clients: int, slots: int) -> float:
     """Bound on the error of real and imaginary part of each slot of a sum, times Δ, except with probability 2⁻⁴⁰.
 
-    A slot is the value at a root ζ of X^N + 1. The real part of ρ̂₀ + ρ̂₁·ŝ is, given s, sub-Gaussian with proxy
-    (N/2)(1 + |ŝ(ζ)|²)/12, because Σ cos² over the N powers of ζ is N/2. Each part of ŝ(ζ) is sub-Gaussian with proxy
-    N/3 (a uniform ternary variable is strictly sub-Gaussian), so |ŝ(ζ)|² ≤ 4NL/3 at all N/2 slots except with
-    probability 2N·e^−L, which is 2⁻⁴² for L = ln(2N·2^42). Rounding a plaintext's N coefficients moves a slot by at
-    most N/2, and the fresh error after division by at most N·21(1 + 2N)/P.
+    A slot is the value at a root ζ of X^N + 1. The real part of ρ̂₀ + ρ̂₁·ŝ is, given s, sub-Gaussian with proxy at
+    most (N/2)(1 + |ŝ(ζ)|)²/12, whatever ρ₀ and ρ₁ have to do with each other: Σ cos² over the N powers of ζ is N/2.
+    Each part of ŝ(ζ) is sub-Gaussian with proxy N/3 (a uniform ternary variable is strictly sub-Gaussian), so
+    |ŝ(ζ)|² ≤ 4NL/3 at all N/2 slots except with probability 2N·e^−L, which is 2⁻⁴² for L = ln(2N·2^42). Rounding a
+    plaintext's N coefficients moves a slot by at most N/2, and the fresh error after division by at most
+    N·21(1 + 2N)/P.
 
     Args:
         clients: n.
         slots: How many real values the whole sum has.
     """
     level = math.log(2 * DEGREE) + (FAILURE_BITS + 2) * math.log(2)
-    proxy = clients * (DEGREE / 2) * (1 + 4 * DEGREE * level / 3) / 12
+    proxy = clients * (DEGREE / 2) * (1 + math.sqrt(4 * DEGREE * level / 3)) ** 2 / 12
     fixed = DEGREE / 2 + DEGREE * _FRESH_ERROR / (1 << (SPECIAL_BITS - 1))
     return _tail(slots) * math.sqrt(proxy) + clients * fixed
 
@@ -183,7 +185,7 @@ def _bfv(clients: int, bound: int, vector_length: int) -> Iterator[Scheme]:
         plain = next_prime(max(radix**digits, 2 * DEGREE))
         if plain.bit_length() > _MOST_PLAIN_BITS:
             return
-        tags = math.ceil(TAG_BITS / math.log2(plain))
+        tags = _tags(plain)
         count = -(-vector_length // ((DEGREE - tags) * digits))
         for chain in _BFV_CHAINS:
             moduli = chain_of(chain)
@@ -193,21 +195,23 @@ def _bfv(clients: int, bound: int, vector_length: int) -> Iterator[Scheme]:
 
 
 def _ckks(clients: int, bound: int, vector_length: int) -> Iterator[Scheme]:
-    for least in _LEAST_TAGS:  # tags are slots too; small ones have to be many, large ones cost modulus
-        largest = max(bound, least)
-        tag_modulus = previous_prime(2 * largest + 1)
-        tags = math.ceil(TAG_BITS / math.log2(tag_modulus))
-        count = -(-vector_length // (DEGREE - tags))
-        error = ckks_error(clients, count * DEGREE)
-        scale = 1 << math.ceil(math.log2(4 * error))
-        reach = clients * largest
-        if reach * _FLOAT_ERROR > 1 / 16:
-            continue
-        for chain in _CKKS_CHAINS:
-            moduli = chain_of(chain)
-            if math.prod(moduli) > 2 * (math.sqrt(2) * scale * reach + error):
-                yield Scheme(SchemeName.CKKS, moduli, _special(), 0, scale, clients, bound, 1, tag_modulus, tags)
-                break
+    modulus = prime_from(max(2 * clients * bound + 1, _LEAST_SLOT_MODULUS))
+    tags = _tags(modulus)
+    count = -(-vector_length // (DEGREE - tags))
+    error = ckks_error(clients, count * DEGREE)
+    scale = 1 << math.ceil(math.log2(4 * error))
+    reach = clients * modulus / 2
+    if reach * _FLOAT_ERROR > 1 / 16:
+        return
+    for chain in _CKKS_CHAINS:
+        moduli = chain_of(chain)
+        if math.prod(moduli) > 2 * math.sqrt(2) * (scale * reach + error):
+            yield Scheme(SchemeName.CKKS, moduli, _special(), 0, scale, clients, bound, 1, modulus, tags)
+            return
+
+
+def _tags(modulus: int) -> int:
+    return max(_FEWEST_TAGS, math.ceil(TAG_BITS / math.log2(modulus)))
 
 
 def _tail(variables: int) -> float:
@@ -242,11 +246,11 @@ def next_prime(low: int) -> int:
 
 
 @lru_cache
-def previous_prime(high: int) -> int:
-    """The largest prime up to `high`, which is at least 2."""
-    while not is_prime(high):
-        high -= 1
-    return high
+def prime_from(low: int) -> int:
+    """The smallest prime from `low` on."""
+    while not is_prime(low):
+        low += 1
+    return low
 
 
 def is_prime(number: int) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,12 +45,12 @@ class _Engine:
         bfv = scheme.name is SchemeName.BFV
         self.encoder = (self.seal.BatchEncoder if bfv else self.seal.CKKSEncoder)(self.context)
         self._scratch = tempfile.NamedTemporaryFile(prefix="securekd-seal-")  # noqa: SIM115 - lives as long as this does
+        self._version = self._written_version()
 
     def residues_of(self, thing: Any, primes: int) -> tuple[bytes, Residues]:
         """What SEAL writes of a ciphertext or a public key: its description, and its residues (2, primes, N)."""
         thing.save(self._scratch.name)
-        self._scratch.seek(0)
-        content = _decompressed(self._scratch.read())
+        content = _decompressed(Path(self._scratch.name).read_bytes())
         tail = 8 * 2 * primes * DEGREE
         return content[:-tail], np.frombuffer(content[-tail:], "<u8").reshape(2, primes, DEGREE)
 
@@ -57,19 +58,16 @@ class _Engine:
         """Make a ciphertext or a public key of a description by SEAL and residues that are known to be reduced."""
         size = _HEADER.size + len(description) + residues.nbytes
         header = _HEADER.pack(0xA15E, _HEADER.size, *self._version, _NO_COMPRESSION, 0, size)
-        self._scratch.seek(0)
-        self._scratch.truncate()
-        self._scratch.write(header + description + np.ascontiguousarray(residues, "<u8").tobytes())
-        self._scratch.flush()
+        data = header + description + np.ascontiguousarray(residues, "<u8").tobytes()
+        Path(self._scratch.name).write_bytes(data)
         thing.load(self.context, self._scratch.name)
         return thing
 
-    @property
-    def _version(self) -> tuple[int, int]:
+    def _written_version(self) -> tuple[int, int]:
         """SEAL's version, as its headers have it; the plaintext's file is as good as any."""
-        with tempfile.NamedTemporaryFile(prefix="securekd-seal-") as file:
-            self.seal.Plaintext("1").save(file.name)
-            return tuple(_HEADER.unpack(file.read(_HEADER.size))[2:4])
+        self.seal.Plaintext("1").save(self._scratch.name)
+        _, _, version, subversion, *_ = _HEADER.unpack_from(Path(self._scratch.name).read_bytes())
+        return version, subversion
 
 
 class EncryptionKey:
@@ -95,7 +93,7 @@ class EncryptionKey:
         self._plain, self._cipher = seal.Plaintext(), seal.Ciphertext(engine.context)
 
     def encrypt(self, slots: Entries) -> Residues:
-        """Encrypt ciphertexts' slots, shape (ciphertexts, N), with their tags; shape (ciphertexts, 2, primes, N)."""
+        """Encrypt slots as `pads.seal_slots` gives them, shape (ciphertexts, N); gives (ciphertexts, 2, primes, N)."""
         engine, scheme = self._engine, self._engine.scheme
         residues = np.empty((len(slots), 2, len(scheme.moduli), DEGREE), np.uint64)
         for row, target in zip(slots, residues, strict=True):

@@ -88,6 +88,7 @@ class HomomorphicServer:
         self._identity = identity
         self._state = HomomorphicServerState.KEY
         self._receipts: dict[int, Receipt] = {}
+        self._seen: set[bytes] = set()
         self._total: Residues | None = None
         self._result: HomomorphicSum | None = None
 
@@ -157,9 +158,8 @@ class HomomorphicServer:
         if frame.sender in self._receipts:
             raise ReplayedMessage(f"client {frame.sender} has sent its input before", _DROP)
         message = Input.decode(frame.body)
-        for receipt in self._receipts.values():
-            if message.digest == receipt.digest or message.agreement == receipt.agreement:
-                raise ReplayedMessage(f"client {frame.sender} sends what client {receipt.client} has sent", _DROP)
+        if message.digest in self._seen or message.agreement in self._seen:
+            raise ReplayedMessage(f"client {frame.sender} sends what another client has sent", _DROP)
         check_canonical(message.agreement)
         check_order(message.agreement)
         residues = decode_residues(message.ciphertexts, self.parameters.ciphertexts, self.parameters.scheme.moduli)
@@ -167,6 +167,7 @@ class HomomorphicServer:
             self._total = residues
         else:
             add_residues(self._total, residues, self.parameters.scheme.moduli)
+        self._seen |= {message.digest, message.agreement}
         self._receipts[frame.sender] = Receipt(frame.sender, message.agreement, message.digest, frame.signature)
         return self.close_phase() if len(self._receipts) == self.parameters.clients else []
 

@@ -40,6 +40,7 @@ from securekd_protocols.errors import (
     SchemeUnavailable,
     SecondInput,
     SecondOpening,
+    SumOffGrid,
     TooFewClients,
     TooFewSurvivors,
 )
@@ -53,6 +54,7 @@ from securekd_protocols.wire import Bytes, Reader, Writer
 _SLOT_STEP = 1 << 17  # a plain modulus that is 1 modulo this has slots in every ring up to degree 65,536
 _MOST_PLAIN_BITS = 56
 _MOST_BYTES_A_RING = 1 << 21  # no key and no ciphertext of these parameters is larger
+_PATIENCE_S = 600
 _CHILD = """
 import sys
 from openfhe import *
@@ -241,7 +243,12 @@ def open_sum(setup: ThresholdSetup, partials: Sequence[Bytes]) -> NDArray[np.int
         wanted = min(slots, setup.vector_length - len(found))
         plain.SetLength(wanted)
         found += plain.GetPackedValue()[:wanted]
-    return np.array(found, np.int64)
+    total = np.array(found, np.int64)
+    if np.abs(total).max() > setup.parties * setup.bound:
+        raise SumOffGrid(
+            f"an entry that no sum of {setup.parties} vectors within ±{setup.bound} has", "run a new session"
+        )
+    return total
 
 
 def simulate_threshold(vectors: Mapping[str, NDArray[np.signedinteger]], bound: int) -> NDArray[np.int64]:
@@ -323,7 +330,10 @@ def _survives(kind: str, blobs: Sequence[bytes]) -> None:
     """Parse bytes in a process that may die; refuse them if it does."""
     fed = b"".join(len(blob).to_bytes(8, "little") + blob for blob in blobs)
     command = [sys.executable, "-c", _CHILD, kind, str(len(blobs))]
-    done = subprocess.run(command, input=fed, capture_output=True, timeout=600)  # noqa: S603 - our own interpreter
+    error = MalformedMessage if kind == "key" else BadCiphertext
+    try:
+        done = subprocess.run(command, input=fed, capture_output=True, timeout=_PATIENCE_S)  # noqa: S603 - our own
+    except subprocess.TimeoutExpired as expired:
+        raise error(f"a {kind} that OpenFHE reads for over {_PATIENCE_S} s", "trust its signer no further") from expired
     if done.returncode:
-        error = MalformedMessage if kind == "key" else BadCiphertext
         raise error(f"a {kind} that OpenFHE does not read (exit {done.returncode})", "trust its signer no further")

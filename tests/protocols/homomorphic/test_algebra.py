@@ -4,8 +4,10 @@ import hashlib
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import chi2
 
 from securekd_protocols.errors import (
     BadCiphertext,
@@ -16,10 +18,10 @@ from securekd_protocols.errors import (
 )
 from securekd_protocols.homomorphic import SchemeName, choose_scheme
 from securekd_protocols.homomorphic.packing import pack, unpack
+from securekd_protocols.homomorphic.pads import add_pads, no_pads, open_slots, reduced, seal_slots, tag_coefficients
 from securekd_protocols.homomorphic.residues import add_residues, decode_residues, encode_residues
 from securekd_protocols.homomorphic.scheme import DEGREE, chain_of
-from securekd_protocols.homomorphic.tags import append_tags, check_tags, pads, tag_coefficients
-from securekd_protocols.keys import Binding
+from securekd_protocols.keys import Binding, Label, derive
 
 BOTH = pytest.mark.parametrize("name", SchemeName)
 CHAINS = pytest.mark.parametrize("moduli", [chain_of(c) for c in ((32,), (40,), (48,), (56,), (32, 32), (40, 32))])
@@ -104,55 +106,101 @@ def test_sums_that_no_honest_clients_have_are_refused(name):
         unpack(scheme, pack(scheme, vector), 1, 29)
 
 
+def sealed_by(scheme, secrets, seed):
+    """Slots of some clients' vectors, their sum in the scheme's own arithmetic, the plain sum, and the sum of pads."""
+    coefficients = tag_coefficients(scheme, BINDING)
+    rng, everybody = np.random.default_rng(seed), no_pads(1)
+    slots, values = [], []
+    for owner, secret in secrets.items():
+        own = no_pads(1)
+        for pads in (own, everybody):
+            add_pads(pads, secret, BINDING, owner)
+        values.append(pack(scheme, rng.integers(-1000, 1001, 100)))
+        slots.append(seal_slots(scheme, values[-1], coefficients, reduced(scheme, own)))
+    return slots, arithmetic(scheme, sum(slots)), sum(values), reduced(scheme, everybody)
+
+
+def arithmetic(scheme, slots):
+    return slots % scheme.plain_modulus if scheme.plain_modulus else slots  # slots of CKKS do not wrap
+
+
 @BOTH
 @settings(max_examples=20, deadline=None)
 @given(clients=st.integers(3, 8), seed=st.integers(0, 1000))
-def test_tags_hold_for_the_survivors_sum_and_for_nothing_else(name, clients, seed):
+def test_the_survivors_sum_opens_and_nothing_else(name, clients, seed):
     scheme = choose_scheme(name, 8, 1000, 100)
     coefficients = tag_coefficients(scheme, BINDING)
-    rng = np.random.default_rng(seed)
-    blinds = [pads(scheme, 1, bytes([i]) * 32, BINDING, i) for i in range(clients)]
-    sealed = [
-        append_tags(scheme, pack(scheme, rng.integers(-1000, 1001, 100)), coefficients, blind) for blind in blinds
-    ]
-    modulus = scheme.plain_modulus or 2**62  # slots of CKKS do not wrap
-    total = sum(sealed) % modulus if scheme.plain_modulus else sum(sealed)
-    np.testing.assert_array_equal(check_tags(scheme, total, coefficients, blinds), total[:, : scheme.entries])
+    secrets = {i: bytes([i]) * 32 for i in range(clients)}
+    slots, total, expected, pads = sealed_by(scheme, secrets, seed)
+    np.testing.assert_array_equal(open_slots(scheme, total, coefficients, pads), expected)
     one_changed = total.copy()
-    one_changed[0, int(rng.integers(0, DEGREE))] += 1
+    one_changed[0, int(np.random.default_rng(seed).integers(0, DEGREE))] += 1
     cheats = {
-        "a single ciphertext": sealed[0],
-        "one left out": total - sealed[1],
-        "one counted twice": total + sealed[1],
+        "a single ciphertext": slots[0],
+        "one left out": total - slots[1],
+        "one counted twice": total + slots[1],
         "one slot changed": one_changed,
-        "tags of another": np.concatenate([sealed[0][:, : scheme.entries], total[:, scheme.entries :]], axis=1),
+        "tags of another": np.concatenate([slots[0][:, : scheme.entries], total[:, scheme.entries :]], axis=1),
     }
     for cheat in cheats.values():
         with pytest.raises(NotTheSurvivorsSum, match="not the sum"):
-            check_tags(scheme, cheat % scheme.plain_modulus if scheme.plain_modulus else cheat, coefficients, blinds)
+            open_slots(scheme, arithmetic(scheme, cheat), coefficients, pads)
+    fewer = sealed_by(scheme, dict(list(secrets.items())[:-1]), seed)[3]
     with pytest.raises(NotTheSurvivorsSum):
-        check_tags(scheme, total, coefficients, blinds[:-1])
+        open_slots(scheme, total, coefficients, fewer)
 
 
-def test_tags_against_a_twin_in_python_integers():
+@BOTH
+def test_multiples_of_the_slot_modulus_change_nothing(name):
+    """A server that adds p times a client's ciphertext changes no residue, and so must not change what is released."""
+    scheme = choose_scheme(name, 8, 1000, 100)
+    slots, total, expected, pads = sealed_by(scheme, {i: bytes([i]) * 32 for i in range(4)}, 1)
+    again = arithmetic(scheme, total + scheme.slot_modulus * slots[0])
+    np.testing.assert_array_equal(open_slots(scheme, again, tag_coefficients(scheme, BINDING), pads), expected)
+
+
+@BOTH
+def test_slots_are_uniform_whatever_the_vector(name):
+    """Even who can decrypt a client's ciphertext sees uniform residues: chi-squared over 64 bins, false alarm 1e-6."""
+    scheme = choose_scheme(name, 5, 10, 30)
+    for value in (0, 10):
+        own = no_pads(25)
+        add_pads(own, b"secret".ljust(32), BINDING, 3)
+        entries = np.full((25, scheme.entries), value)
+        slots = seal_slots(scheme, entries, tag_coefficients(scheme, BINDING), reduced(scheme, own))
+        bins = np.bincount((slots % scheme.slot_modulus * 64 // scheme.slot_modulus).ravel(), minlength=64)
+        assert ((bins - slots.size / 64) ** 2 / (slots.size / 64)).sum() < chi2.isf(1e-6, 63)
+
+
+def test_pads_and_tags_against_a_twin_in_python_integers():
     scheme = choose_scheme(SchemeName.BFV, 100, 2**15, 100)
     coefficients = tag_coefficients(scheme, BINDING)
-    rng = np.random.default_rng(0)
-    entries = rng.integers(0, scheme.plain_modulus, (1, scheme.entries))
-    blind = pads(scheme, 1, bytes(32), BINDING, 0)
-    tags = append_tags(scheme, entries, coefficients, blind)[0, scheme.entries :]
-    for row, pad, tag in zip(coefficients.tolist(), blind[0].tolist(), tags.tolist(), strict=True):
-        assert tag == (sum(a * v for a, v in zip(row, entries[0].tolist(), strict=True)) + pad) % scheme.tag_modulus
+    entries = np.random.default_rng(0).integers(0, scheme.plain_modulus, (1, scheme.entries))
+    total, numbers = no_pads(1), [0] * DEGREE
+    for owner in range(3):
+        add_pads(total, bytes([owner]) * 32, BINDING, owner)
+        seed = derive(bytes([owner]) * 32, Label.SLOT_PADS, BINDING, owner, size=32)
+        stream = Cipher(algorithms.AES(seed[:16]), modes.CTR(seed[16:])).encryptor().update(bytes(16 * DEGREE))
+        for i in range(DEGREE):
+            numbers[i] = (numbers[i] + int.from_bytes(stream[16 * i : 16 * i + 16], "little")) % scheme.slot_modulus
+    assert reduced(scheme, total)[0].tolist() == numbers
+    slots = seal_slots(scheme, entries, coefficients, reduced(scheme, total))[0].tolist()
+    blinded = [(e + r) % scheme.slot_modulus for e, r in zip(entries[0].tolist(), numbers, strict=False)]
+    assert slots[: scheme.entries] == blinded
+    for row, pad, tag in zip(coefficients.tolist(), numbers[scheme.entries :], slots[scheme.entries :], strict=True):
+        assert tag == (sum(a * u for a, u in zip(row, blinded, strict=True)) + pad) % scheme.slot_modulus
 
 
 def test_pads_differ_by_client_secret_session_and_key():
-    scheme = choose_scheme(SchemeName.BFV, 5, 10, 30)
     other = Binding(bytes(32), hashlib.sha256(b"another key").digest())
-    made = [
-        pads(scheme, 1, bytes(32), BINDING, 0),
-        pads(scheme, 1, bytes(32), BINDING, 1),
-        pads(scheme, 1, b"\1" * 32, BINDING, 0),
-        pads(scheme, 1, bytes(32), other, 0),
-        pads(scheme, 1, bytes(32), Binding(b"\1" * 32, BINDING.transcript), 0),
-    ]
-    assert len({pad.tobytes() for pad in made}) == len(made)
+    made = []
+    for secret, binding, owner in (
+        (bytes(32), BINDING, 0),
+        (bytes(32), BINDING, 1),
+        (b"\1" * 32, BINDING, 0),
+        (bytes(32), other, 0),
+        (bytes(32), Binding(b"\1" * 32, BINDING.transcript), 0),
+    ):
+        made.append(no_pads(1))
+        add_pads(made[-1], secret, binding, owner)
+    assert len({pads.tobytes() for pads in made}) == len(made)

@@ -18,7 +18,7 @@ from securekd_protocols.homomorphic.scheme import (
     ckks_error,
     is_prime,
     next_prime,
-    previous_prime,
+    prime_from,
 )
 from securekd_protocols.homomorphic.seal import DecryptionKey, EncryptionKey, require_seal
 
@@ -32,19 +32,22 @@ def test_every_choice_is_secure_and_has_room(name, clients, bound, length):
         scheme = choose_scheme(name, clients, bound, length)
     except NoParametersFit:
         assert name is SchemeName.CKKS
-        assert clients * max(bound, 2**8) > 2**21
+        assert clients * max(clients * bound, 2**15) > 2**25
         return
     modulus = math.prod(scheme.moduli)
     assert (modulus * scheme.special).bit_length() <= MOST_MODULUS_BITS
     assert len({*scheme.moduli, scheme.special, scheme.plain_modulus}) == len(scheme.moduli) + 2
-    assert scheme.tag_modulus**scheme.tags >= 2**80
+    assert scheme.slot_modulus**scheme.tags >= 2**80
+    assert scheme.tags >= 5
+    assert is_prime(scheme.slot_modulus)
+    assert 2 * clients * bound < scheme.slot_modulus < 2**46  # a sum is known by its residue
     coefficients = scheme.ciphertexts(length) * DEGREE
     if name is SchemeName.BFV:
         assert (2 * clients * bound + 1) ** scheme.digits <= scheme.plain_modulus < 2**46
         assert 2 * scheme.plain_modulus * bfv_noise(clients, coefficients) < modulus
     else:
         assert ckks_error(clients, coefficients) <= scheme.scale / 4
-        assert 2 * math.sqrt(2) * scheme.scale * clients * max(bound, scheme.tag_modulus // 2) < modulus
+        assert 2 * math.sqrt(2) * scheme.scale * clients * scheme.slot_modulus / 2 < modulus
 
 
 @BOTH
@@ -63,8 +66,8 @@ def test_primes():
     assert not any(map(is_prime, (2047, 1373653, 25326001, 3215031751, 2152302898747, 3474749660383, 341550071728321)))
     assert is_prime(2**61 - 1)
     assert next_prime(8192) % 8192 == 1
-    assert previous_prime(2) == 2
-    assert previous_prime(65537 + 1) == 65537
+    assert prime_from(2) == 2
+    assert prime_from(65536) == 65537
 
 
 @BOTH

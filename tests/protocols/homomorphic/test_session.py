@@ -176,6 +176,8 @@ def test_a_client_has_a_policy_of_its_own(name):
             with pytest.raises(error):
                 party.receive(invitation)
     policy = policy_of(parameters)
+    with pytest.raises(errors.PolicyRefused, match="at most 49"):
+        HomomorphicClient(IDENTITIES[0], type(policy)(policy.local, KEEPER.public, 49)).receive(invitation)
     unknown = type(policy)(policy.local, stranger.public)
     with pytest.raises(errors.PolicyRefused, match="another decryptor"):
         HomomorphicClient(IDENTITIES[0], unknown).receive(invitation)
