@@ -115,8 +115,9 @@ def matrix_bounds(rows: int) -> Bounds:
 
 
 def vote_bounds(rows: int) -> Bounds:
-    """Of one-hot votes on so many rows."""
-    return Bounds(l2=rows**0.5, l1=float(rows), entry=1.0, dimension=rows * CLASSES, whole=True)
+    """Of centred votes on so many rows: entries C - 1 and -1, so a row's squares add up to C(C - 1)."""
+    squares, sums = CLASSES * (CLASSES - 1), 2 * (CLASSES - 1)
+    return Bounds((squares * rows) ** 0.5, float(sums * rows), CLASSES - 1.0, rows * CLASSES, whole=True)
 
 
 def teachers(split: Split, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -130,12 +131,15 @@ def teachers(split: Split, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def votes_of(scores: Sequence[np.ndarray], labels: np.ndarray, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """One-hot votes (m, C) of the same teachers, for classes that they hold; a client without examples casts none."""
+    """Votes (m, C) of the same teachers, for classes that they hold; a client without examples casts none.
+
+    One-hot rows, less their mean and times C, which are integers: centred votes have the same winner and 5% less noise.
+    """
     votes = []
     for own, part in zip(scores, parts, strict=True):
         held = np.bincount(labels[part], minlength=CLASSES) > 0
         vote = one_hot(np.where(held, own, -np.inf).argmax(axis=1)).astype(np.int8)
-        votes.append(vote if held.any() else np.zeros_like(vote))
+        votes.append(CLASSES * vote - 1 if held.any() else np.zeros_like(vote))
     return votes
 
 

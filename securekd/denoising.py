@@ -3,7 +3,7 @@
 What the server gets of a round is `released = truth + noise`, with a noise variance that is public. Taking each row's
 largest score throws away what neighbouring rows say. Here instead
 
-1. a linear smoother is chosen among bases in which classes are smooth, by Stein's estimate (`securekd.smoothing`);
+1. linear smoothers, in bases in which classes are smooth, are averaged by Stein's estimate (`securekd.smoothing`);
 2. a mixture model may sharpen it: class c has a template row μ_c, the row's class follows a logistic model in that
    basis, and both maximise the marginal likelihood (generalised EM, Dempster, Laird and Rubin 1977);
 3. which of these answers to believe is settled by data thinning (Neufeld et al. 2024): with fresh noise z of the known
@@ -77,7 +77,7 @@ class Denoised:
         recipe: what was chosen, with its method.
         basis: name of the basis that Stein's estimate chose.
         freedom: effective number of directions kept, the trace of the smoother.
-        risk: Stein's unbiased estimate of the mean squared error of an entry of `scores`.
+        risk: Stein's estimate of the mean squared error of an entry of `scores`.
         evidence: nats per row by which the held-out likelihood beats `uniform`.
         p_value: probability of as much signal in noise alone.
         considered: the same for each recipe that was tried.

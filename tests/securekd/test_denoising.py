@@ -79,6 +79,40 @@ def test_the_chosen_smoother_is_nearly_the_best(digits: Digits) -> None:
     assert chosen < 0.2 * loss(y)
 
 
+@pytest.mark.parametrize(("deviation", "most"), [(20.0, 1.0), (60.0, 1.0), (150.0, 1.05)])
+def test_averaged_smoothers_against_the_one_of_least_estimated_risk(
+    digits: Digits, deviation: float, most: float
+) -> None:
+    """Ahead where the signal is clear; where it is faint, little is lost."""
+    truth, graph = centred(digits.sums), digits.bases[1]
+    candidates = [
+        1.0 / (1.0 + (graph.roughness / bandwidth) ** power)
+        for bandwidth in np.geomspace(graph.roughness[1] / 10.0, 1e4 * graph.roughness[-1], 60)
+        for power in graph.powers
+    ]
+    errors = []
+    for seed in range(40):
+        released = digits.released(deviation, seed)
+        coefficients = graph.vectors.T @ centred(released)
+        estimates = [  # Stein's, less what all candidates share
+            np.square((1.0 - h)[:, None] * coefficients).sum() + 2.0 * deviation**2 * 9 * h.sum() for h in candidates
+        ]
+        least = candidates[int(np.argmin(estimates))]
+        averaged = choose_smoother((graph,), released, deviation**2)
+        assert averaged.gains.min() >= 0.0
+        assert averaged.gains.max() <= 1.0 + 1e-12
+        alone = graph.vectors @ (least[:, None] * coefficients)
+        errors.append([np.square(scores - truth).mean() for scores in (averaged.scores, alone)])
+    ours, theirs = np.mean(errors, axis=0)
+    assert ours < most * theirs
+
+
+def test_without_noise_the_least_estimate_alone_counts(digits: Digits) -> None:
+    smooth = choose_smoother(digits.bases, digits.sums, 0.0)
+    assert np.isfinite(smooth.scores).all()
+    assert smooth.gains.min() > 0.99
+
+
 def test_thinned_copies_are_independent_and_average_to_the_release() -> None:
     rng = np.random.default_rng(0)
     truth = centred(rng.normal(size=(4000, 5)))
