@@ -7,6 +7,7 @@ by the accountant from the very events that the run will write to its ledger.
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,6 +71,7 @@ class Plan:
         aggregator: how releases are added up.
         strategy: who teaches whom.
         attacks: how leakage is measured.
+        shared: folder in which several runs keep what they have in common; None: none.
     """
 
     experiment: Experiment
@@ -83,6 +85,7 @@ class Plan:
     aggregator: Aggregator
     strategy: "Strategy"
     attacks: "tuple[Attack, ...]"
+    shared: Path | None = None
 
     @property
     def randomness(self) -> Randomness:

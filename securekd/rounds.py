@@ -195,6 +195,7 @@ def private_task(
         randomness=plan.randomness,
         micro_batch=runtime.micro_batch,
         device=runtime.device,
+        shared=plan.shared,
     )
 
 
@@ -235,6 +236,7 @@ def student_task(
         randomness=plan.randomness,
         micro_batch=runtime.micro_batch,
         device=runtime.device,
+        shared=plan.shared,
     )
 
 

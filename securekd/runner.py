@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -79,7 +79,8 @@ def run(
         experiment: what to do.
         out: the run's folder, which must not exist.
         on_progress: hears of every finished phase.
-        shared: a folder in which several runs keep the yardsticks that they have in common; None: none.
+        shared: a folder in which several runs keep what they have in common: yardsticks, features of frozen
+            encoders; None: none.
 
     Returns:
         The record, which `out/result.json` holds too.
@@ -124,10 +125,10 @@ def carry_out(plan: Plan, out: Path, on_progress: OnProgress, shared: Path | Non
         FolderError: if another process works in the folder, or the data is not what the run began with.
     """
     with alone_in(out):
-        return _carry_out(plan, out, on_progress, shared)
+        return _carry_out(replace(plan, shared=shared), out, on_progress)
 
 
-def _carry_out(plan: Plan, out: Path, on_progress: OnProgress, shared: Path | None) -> Result:
+def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
     count = _Counter(phases(plan), on_progress)
     store = PhaseStore(out / "state", count)
     _same_data(plan, out / "state" / "data.sha256")
@@ -139,7 +140,7 @@ def _carry_out(plan: Plan, out: Path, on_progress: OnProgress, shared: Path | No
         outcomes: list[RoundOutcome] = []
         for number in range(1, plan.experiment.rounds + 1):
             outcomes.append(plan.strategy.play(workshop, number, outcomes[-1] if outcomes else None))
-        compared = baselines(plan, store, perform if shared is None else SharedWork(shared, perform))
+        compared = baselines(plan, store, perform if plan.shared is None else SharedWork(plan.shared, perform))
         proven = guarantees(ledger.file)
         before = time.monotonic()
         leakage = measure(plan, outcomes[-1], perform, example_epsilon(proven))

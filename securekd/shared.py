@@ -1,4 +1,4 @@
-"""Work that several runs have in common, done once: what a training task gave is kept under what it depends on.
+"""Work that several runs have in common, done once: what it gave is kept under a digest of what it depends on.
 
 Two processes that need the same at the same time share it out: each takes what nobody works on, and waits only for the
 rest.
@@ -7,63 +7,90 @@ rest.
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel
 
 from securekd.checkpoint import PhaseStore, Saved
-from securekd.parallel import Perform
-from securekd.training.tasks import TrainTask
+
+if TYPE_CHECKING:  # tasks keep their features here
+    from securekd.parallel import Perform
+    from securekd.training.tasks import TrainTask
 
 
-class SharedWork:
-    """Carries training tasks out unless some run has done so already; used like the `Perform` that it wraps."""
+class Kept:
+    """A folder of results, each computed by one process while others wait for it or do something else."""
 
-    def __init__(self, folder: Path, perform: Perform) -> None:
-        """Keep results in `folder` (made if missing); what is missing there, `perform` does."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+    def __init__(self, folder: Path) -> None:
+        """Use `folder`, made if missing."""
         self._store = PhaseStore(folder)
-        self._perform = perform
+        self._folder = folder
 
-    def __call__(self, tasks: Sequence[TrainTask]) -> Iterator[Saved]:
-        """What each task gives, in order; `seconds` is 0 where it was found."""
-        todo = {task_key(task): task for task in tasks}
-        done: dict[str, Saved] = {}
-        for wait in (False, True):
-            for key in [k for k in todo if k not in done]:
-                with self._lock(key, wait=wait) as held:
-                    if held:
-                        done[key] = self._one(key, todo[key])
-        return iter([done[task_key(task)] for task in tasks])
+    def get(self, key: str, compute: Callable[[], Saved], *, wait: bool = True) -> Saved | None:
+        """What is kept under a key (with `seconds` 0), or what is computed now and kept.
 
-    def _one(self, key: str, task: TrainTask) -> Saved:
-        if self._store.has(key):
-            return replace(self._store.get(key), seconds=0.0)
-        return self._store.put(key, next(self._perform([task])))
+        Args:
+            key: digest of everything that the result depends on.
+            compute: gives it.
+            wait: for another process that computes the same; else None is given then.
+        """
+        with self._lock(key, wait=wait) as held:
+            if not held:
+                return None
+            if self._store.has(key):
+                return replace(self._store.get(key), seconds=0.0)
+            return self._store.put(key, compute())
 
     @contextmanager
     def _lock(self, key: str, *, wait: bool) -> Iterator[bool]:
         descriptor = os.open(self._folder / f"{key}.lock", os.O_CREAT | os.O_RDWR)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
             yield True
-        except BlockingIOError:
-            yield False
         finally:
             os.close(descriptor)
 
 
-def task_key(task: TrainTask) -> str:
-    """SHA-256, in hexadecimal, of everything that a task's result depends on."""
-    digest = hashlib.sha256(b"securekd/task/1")
-    # Neither changes a result, but for the rounding of sums.
-    for part in _parts(replace(task, micro_batch=0, device="")):
+class SharedWork:
+    """Carries training tasks out unless some run has done so already; used like the `Perform` that it wraps."""
+
+    def __init__(self, folder: Path, perform: "Perform") -> None:
+        """Keep results in `folder`; what is missing there, `perform` does."""
+        self._kept = Kept(folder)
+        self._perform = perform
+
+    def __call__(self, tasks: "Sequence[TrainTask]") -> Iterator[Saved]:
+        """What each task gives, in order; `seconds` is 0 where it was found."""
+        keys = [task_key(task) for task in tasks]
+        todo = dict(zip(keys, tasks, strict=True))
+        done: dict[str, Saved] = {}
+        for wait in (False, True):
+            for key in [k for k in todo if k not in done]:
+                found = self._kept.get(key, lambda task=todo[key]: next(self._perform([task])), wait=wait)  # type: ignore[misc]
+                if found is not None:
+                    done[key] = found
+        return iter([done[key] for key in keys])
+
+
+def task_key(task: "TrainTask") -> str:
+    """Digest of everything that a task's result depends on."""
+    # None of the three changes a result, but for the rounding of sums.
+    return digest_of(replace(task, micro_batch=0, device="", shared=None))
+
+
+def digest_of(*values: Any) -> str:
+    """SHA-256, in hexadecimal, of values: numbers, words, arrays, and whatever is made of them."""
+    digest = hashlib.sha256(b"securekd/shared/1")
+    for part in _parts(values):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
 

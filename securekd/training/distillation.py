@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from securekd.training.frozen import Encode
 from securekd.training.plain import fit
 
 Loss = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
@@ -53,6 +54,7 @@ def learn_soft_labels(
     learning_rate: float,
     randomness: np.random.Generator,
     device: str = "cpu",
+    encode: Encode | None = None,
 ) -> None:
     """Teach `model`, in place, the teacher's soft labels.
 
@@ -67,6 +69,7 @@ def learn_soft_labels(
         learning_rate: of Adam; decays to zero over the epochs by a half cosine.
         randomness: public generator of the order of rows.
         device: torch device.
+        encode: gives the features of a frozen encoder; None: they are computed.
     """
     soft = log_softmax(torch.tensor(teacher, dtype=torch.float32) / temperature, dim=1)
     divergence = DIVERGENCES[loss]
@@ -84,4 +87,5 @@ def learn_soft_labels(
         learning_rate=learning_rate,
         randomness=randomness,
         device=device,
+        encode=encode,
     )

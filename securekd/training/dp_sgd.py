@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from securekd.errors import ModelError
 from securekd.randomness import Csprng
 from securekd.training.closed_form import Features, clipped_sums
-from securekd.training.frozen import compute_features, split_frozen
+from securekd.training.frozen import Encode, compute_features, split_frozen
 from securekd.training.mechanism import Scratch, add_noise, factors_of
 
 # How a model's clipped gradients are computed.
@@ -142,6 +142,7 @@ def train_dp(
     randomness: Csprng,
     micro_batch: int,
     device: str = "cpu",
+    encode: Encode | None = None,
 ) -> TrainingOutcome:
     """Train `model` in place with DP-SGD.
 
@@ -155,6 +156,7 @@ def train_dp(
         randomness: secret stream, for the Poisson samples and the noise.
         micro_batch: examples whose gradients are in memory at once; changes no result but for rounding.
         device: torch device.
+        encode: gives the features of a frozen encoder; None: they are computed.
 
     Raises:
         ModelError: if per-example gradients disagree on the batch size (`refuse_unsuited` finds the rest beforehand).
@@ -167,7 +169,8 @@ def train_dp(
         sgd = torch.optim.SGD(trainable, lr=learning_rate, momentum=momentum)
         zeroed = train_with_hooks(model, sgd, x, y, plan, randomness, micro_batch=micro_batch, device=device)
         return TrainingOutcome(steps=plan.steps, zeroed=zeroed, gradients="hooks")
-    features = Features.of(compute_features(split, x, micro_batch=micro_batch, device=device), split.head)
+    encoded = encode(split, x) if encode else compute_features(split, x, micro_batch=micro_batch, device=device)
+    features = Features.of(encoded, split.head)
     zeroed = train_head(
         split.head, features, y.to(device), plan, randomness, learning_rate=learning_rate, momentum=momentum
     )

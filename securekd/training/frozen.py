@@ -1,6 +1,6 @@
 """Models whose features are fixed and whose head alone is trained: found here, and their features computed once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -57,6 +57,10 @@ class Split:
     head: nn.Sequential
 
 
+# How the features of inputs (N, ...) are had: (N, D), computed or found.
+Encode = Callable[[Split, Tensor], Tensor]
+
+
 @runtime_checkable
 class Sequenced(Protocol):
     """A model that knows itself as a sequence of layers, though it is not written as one."""
@@ -94,6 +98,11 @@ def compute_features(split: Split, inputs: Tensor, *, micro_batch: int, device: 
     with torch.no_grad():
         parts = [split.features(part.to(device)) for part in torch.split(inputs, micro_batch)]
     return torch.cat(parts)
+
+
+def has_encoder(model: nn.Module) -> bool:
+    """Whether a model's fixed features are worth keeping: they are more than a mere centring or flattening."""
+    return any(not p.requires_grad for p in model.parameters()) or any(isinstance(x, Hog) for x in model.modules())
 
 
 def _flat(layer: nn.Module) -> Iterator[nn.Module]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from securekd.training.dp_sgd import TrainingOutcome
-from securekd.training.frozen import compute_features, split_frozen
+from securekd.training.frozen import Encode, compute_features, split_frozen
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 
@@ -24,6 +24,7 @@ def fit(
     learning_rate: float,
     randomness: np.random.Generator,
     device: str = "cpu",
+    encode: Encode | None = None,
 ) -> int:
     """Minimise `objective(logits, rows)` with Adam, whose rate decays to zero by a half cosine.
 
@@ -36,6 +37,7 @@ def fit(
         learning_rate: at the start.
         randomness: public generator of the order of rows.
         device: torch device.
+        encode: gives the features of a frozen encoder; None: they are computed.
 
     Returns:
         The number of steps.
@@ -44,7 +46,8 @@ def fit(
     x = torch.tensor(inputs)
     split = split_frozen(model)
     if split is not None:
-        model, x = split.head, compute_features(split, x, micro_batch=batch_size, device=device)
+        x = encode(split, x) if encode else compute_features(split, x, micro_batch=batch_size, device=device)
+        model = split.head
     steps = epochs * math.ceil(len(x) / batch_size)
     adam = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(steps, 1))
@@ -67,6 +70,7 @@ def train_plain(
     learning_rate: float,
     randomness: np.random.Generator,
     device: str = "cpu",
+    encode: Encode | None = None,
 ) -> TrainingOutcome:
     """Train `model` in place on labels by cross-entropy, with no privacy."""
     y = torch.tensor(labels)
@@ -83,6 +87,7 @@ def train_plain(
         learning_rate=learning_rate,
         randomness=randomness,
         device=device,
+        encode=encode,
     )
     return TrainingOutcome(steps=steps, zeroed=0, gradients=None)
 

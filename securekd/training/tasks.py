@@ -2,18 +2,22 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from securekd.checkpoint import Arrays, Saved
+from securekd.errors import RunError
 from securekd.experiment import Model, Training
 from securekd.models.registry import build
 from securekd.models.shape import InputShape
 from securekd.randomness import Label, Randomness
+from securekd.shared import Kept, digest_of
 from securekd.training.distillation import Loss, learn_soft_labels
 from securekd.training.dp_sgd import DpSgdPlan, TrainingOutcome, train_dp
+from securekd.training.frozen import Encode, Split, compute_features, has_encoder
 from securekd.training.plain import train_plain
 
 
@@ -61,6 +65,7 @@ class TrainTask:
         randomness: where secret and public draws come from.
         micro_batch: examples at a time.
         device: torch device.
+        shared: folder in which several runs keep the features of frozen encoders; None: none.
     """
 
     name: tuple[Label, ...]
@@ -77,6 +82,7 @@ class TrainTask:
     randomness: Randomness
     micro_batch: int
     device: str
+    shared: Path | None = None
 
 
 def perform(task: TrainTask) -> Saved:
@@ -88,7 +94,7 @@ def perform(task: TrainTask) -> Saved:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.randomness.public_seed("dropout", *task.name))
         for lesson in task.lessons:
-            _learn(network, lesson, public, task.device)
+            _learn(network, lesson, public, task)
         if task.inputs is not None and task.labels is not None:
             outcome = _train_private(network, task, task.inputs, task.labels, public)
     info = {"zeroed": outcome.zeroed, "gradients": outcome.gradients}
@@ -108,7 +114,7 @@ def state_of(network: nn.Module) -> dict[str, np.ndarray]:
     return {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
 
 
-def _learn(network: nn.Module, lesson: Lesson, public: np.random.Generator, device: str) -> None:
+def _learn(network: nn.Module, lesson: Lesson, public: np.random.Generator, task: TrainTask) -> None:
     if lesson.soft_labels is not None:
         learn_soft_labels(
             network,
@@ -120,7 +126,8 @@ def _learn(network: nn.Module, lesson: Lesson, public: np.random.Generator, devi
             batch_size=lesson.batch_size,
             learning_rate=lesson.learning_rate,
             randomness=public,
-            device=device,
+            device=task.device,
+            encode=_encoder(task, network),
         )
     elif lesson.labels is not None:
         train_plain(
@@ -131,7 +138,8 @@ def _learn(network: nn.Module, lesson: Lesson, public: np.random.Generator, devi
             batch_size=lesson.batch_size,
             learning_rate=lesson.learning_rate,
             randomness=public,
-            device=device,
+            device=task.device,
+            encode=_encoder(task, network),
         )
 
 
@@ -149,6 +157,7 @@ def _train_private(
             learning_rate=task.training.plain_learning_rate,
             randomness=public,
             device=task.device,
+            encode=_encoder(task, network),
         )
     return train_dp(
         network,
@@ -160,4 +169,27 @@ def _train_private(
         randomness=task.randomness.secret("dp-sgd", *task.name),
         micro_batch=task.micro_batch,
         device=task.device,
+        encode=_encoder(task, network),
     )
+
+
+def _encoder(task: TrainTask, network: nn.Module) -> Encode | None:
+    """How this task gets the features of a frozen encoder, where another run may have computed them."""
+    if task.shared is None or not has_encoder(network):
+        return None
+    kept = Kept(task.shared / "features")
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    encoder = {name: value for name, value in state_of(network).items() if name not in trained}
+
+    def encode(split: Split, inputs: Tensor) -> Tensor:
+        def compute() -> Saved:
+            found = compute_features(split, inputs, micro_batch=task.micro_batch, device=task.device)
+            return Saved({"features": found.cpu().numpy()})
+
+        key = digest_of("features", task.model.kind, task.model.options, task.shape, encoder, inputs.numpy())
+        found = kept.get(key, compute)
+        if found is None:
+            raise RunError(f"features that were waited for are not in {task.shared}")
+        return torch.from_numpy(found.arrays["features"]).to(task.device)
+
+    return encode

@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from securekd.checkpoint import Saved
 from securekd.plan import make_plan
 from securekd.rounds import private_task
 from securekd.shared import SharedWork, task_key
-from securekd.training.tasks import TrainTask
+from securekd.training import tasks as tasks_module
+from securekd.training.frozen import compute_features
+from securekd.training.tasks import TrainTask, perform
 from tests.securekd.conftest import small
 
 
@@ -43,7 +46,7 @@ def test_a_task_is_performed_once_and_found_afterwards(tmp_path: Path) -> None:
 
 def test_whatever_a_result_depends_on_is_in_the_key() -> None:
     task = tasks()[0]
-    same = replace(task, micro_batch=7, device="other", inputs=task.inputs.copy())
+    same = replace(task, micro_batch=7, device="other", shared=Path("x"), inputs=task.inputs.copy())
     assert task_key(same) == task_key(task)
     assert task.dp is not None
     changed = [
@@ -80,3 +83,30 @@ def test_two_that_come_at_once_share_the_work_out(tmp_path: Path) -> None:
         thread.join(timeout=30)
     assert sorted(workers[0].seen + workers[1].seen) == sorted(str(t.name) for t in todo)
     assert all(w.seen for w in workers)
+
+
+def test_features_of_a_frozen_encoder_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+               "intermediate_size": 16, "patch_size": 4, "frozen": True}  # fmt: skip
+    vit = {"kind": "transformers", "options": options}
+    plan = make_plan(small(clients={"models": [vit]}, student={"model": vit}))
+    task = private_task(plan, ("client",), plan.clients[0], state=None, lessons=())
+    alone = perform(task)
+    computed: list[int] = []
+
+    def counting(*args: object, **kwargs: object) -> object:
+        computed.append(1)
+        return compute_features(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tasks_module, "compute_features", counting)
+    for _ in range(2):
+        found = perform(replace(task, shared=tmp_path))
+        assert all(np.array_equal(found.arrays[name], value) for name, value in alone.arrays.items())
+    assert len(computed) == 1
+    # Another encoder (as many weights, told apart by an option alone) and other rows have features of their own.
+    heads = task.model.model_copy(update={"options": options | {"num_attention_heads": 4}})
+    perform(replace(task, shared=tmp_path, model=heads))
+    perform(replace(task, shared=tmp_path, inputs=task.inputs[:50], labels=task.labels[:50]))
+    assert len(computed) == 3
+    perform(replace(tasks()[0], shared=tmp_path))  # centring is not worth a file
+    assert len(list((tmp_path / "features").glob("*.safetensors"))) == 3

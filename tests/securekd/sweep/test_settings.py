@@ -1,10 +1,12 @@
 """What a sweep file may say, and how its mistakes are told."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import tomli_w
 
+from securekd.cli import main
 from securekd.errors import FolderError, SettingError
 from securekd.sweep.folder import SweepFolder
 from securekd.sweep.plan import plan_sweep
@@ -88,3 +90,44 @@ def test_nothing_is_written_for_a_sweep_that_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError):
         begun(tmp_path / "s", axes={"rounds": [0]})
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sweep", "nowhere.toml"], "cannot read nowhere.toml"),
+        (["sweep", "bad.toml", "--out", "s"], "'privacy.epsilom' names no setting; did you mean privacy.epsilon?"),
+        (["sweep"], "give a sweep file"),
+        (["sweep", "good.toml", "--out", "taken"], "taken exists"),
+        (["sweep", "good.toml", "--resume", "taken"], "taken holds no sweep"),
+        (["sweep", "--resume", "taken", "--out", "s"], "drop --out"),
+        (["frontier", "taken", "--max-epsilon", "3"], "taken holds no sweep"),
+    ],
+)
+def test_the_command_refuses_in_one_line_with_exit_two_and_leaves_nothing(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "good.toml").write_text(tomli_w.dumps(SWEEP))
+    (tmp_path / "bad.toml").write_text(tomli_w.dumps(SWEEP | {"axes": {"privacy.epsilom": [1]}}))
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(sys, "argv", ["securekd", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert caught.value.code == 2
+    assert lines[-1].startswith("error: ")
+    assert said in lines[-1]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_help_has_examples(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for command, example in (("sweep", "securekd sweep --resume"), ("frontier", "--min-accuracy 0.9")):
+        monkeypatch.setattr(sys, "argv", ["securekd", command, "--help"])
+        main()
+        assert example in capsys.readouterr().out
