@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from securekd.audit_cli import audit
 from securekd.errors import SecurekdError, SettingError
 
 INTERRUPTED = 130
@@ -122,12 +123,15 @@ def config(markdown: bool) -> None:
     console.settings(markdown=markdown)
 
 
-def next_folder(parent: Path) -> Path:
-    """The first of parent/run-1, parent/run-2, … that does not exist."""
+def next_folder(parent: Path, name: str = "run") -> Path:
+    """The first of parent/run-1, parent/run-2, … that does not exist; or of another name than run."""
     number = 1
-    while (parent / f"run-{number}").exists():
+    while (parent / f"{name}-{number}").exists():
         number += 1
-    return parent / f"run-{number}"
+    return parent / f"{name}-{number}"
+
+
+cli.add_command(audit)
 
 
 def main() -> None:

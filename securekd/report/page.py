@@ -37,12 +37,7 @@ def render(result: Result) -> str:
     Raises:
         InputError: if jinja2 or matplotlib is not installed.
     """
-    try:
-        import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"a report needs {error.name}; pip install 'securekd[report]'") from error
-    return _template().render(_context(result))
+    return template("report.html").render(_context(result))
 
 
 def write_report(folder: Path) -> Path:
@@ -59,9 +54,17 @@ def write_report(folder: Path) -> Path:
 
 
 @cache
-def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def template(name: str) -> "Template":
+    """One of the templates, with this package's filters.
 
+    Raises:
+        InputError: if jinja2 or matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise InputError(f"a report needs {error.name}; pip install 'securekd[report]'") from error
     environment = Environment(
         loader=PackageLoader("securekd.report"),
         autoescape=True,
@@ -71,8 +74,17 @@ def _template() -> "Template":
         keep_trailing_newline=True,
     )
     environment.filters |= _FILTERS
-    environment.globals |= {"plural": numbers.plural, "area_range": numbers.area_range}
-    return environment.get_template("report.html")
+    environment.globals |= {
+        "plural": numbers.plural,
+        "area_range": numbers.area_range,
+        "percent_range": numbers.percent_range,
+    }
+    return environment.get_template(name)
+
+
+def style() -> str:
+    """The style sheet of every page."""
+    return files("securekd.report").joinpath("templates/style.css").read_text(encoding="utf-8")
 
 
 def _context(result: Result) -> Mapping[str, Any]:
@@ -80,7 +92,7 @@ def _context(result: Result) -> Mapping[str, Any]:
     bars, points = facts.models(result), audit.points(result)
     return {
         "result": result,
-        "style": files("securekd.report").joinpath("templates/style.css").read_text(encoding="utf-8"),
+        "style": style(),
         "seeded": seeded,
         "contradictions": audit.contradictions(result),
         "setup": facts.setup(result),
