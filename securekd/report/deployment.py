@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from securekd.audit_record import AttackRecord, AuditRecord, Bound, Rate, read_audit
+from securekd.audit_record import AttackRecord, AuditRecord, Rate, read_audit
 from securekd.files import write_atomically
 from securekd.report import numbers
 from securekd.report.page import style, template
@@ -18,10 +18,10 @@ KINDS = {
 }
 
 BOUNDS = {
-    "clopper_pearson": "Clopper–Pearson, for any mechanism",
-    "bayesian": "Bayesian, for any mechanism",
-    "gdp": "if the mechanism’s trade-off is Gaussian",
-    "one_run": "one run, for any mechanism",
+    "clopper_pearson": ("Clopper–Pearson", "Clopper–Pearson: for any mechanism"),
+    "bayesian": ("Bayesian", "Bayesian: for any mechanism"),
+    "gdp": ("If Gaussian", "Only if the mechanism’s trade-off is Gaussian"),
+    "one_run": ("One run", "One run: for any mechanism, by coins"),
 }
 
 ACCESS = {
@@ -42,10 +42,10 @@ ACCESS = {
 
 @dataclass(frozen=True)
 class BoundKind:
-    """One kind of bound over all attacks, with the assumptions that all of them carry."""
+    """One kind of bound over all attacks, with the assumptions that any of them carries."""
 
+    short: str
     name: str
-    rows: tuple[tuple[str, Bound], ...]
     assumptions: tuple[str, ...]
 
 
@@ -94,11 +94,11 @@ def contradictions(record: AuditRecord) -> tuple[str, ...]:
 def bound_kinds(record: AuditRecord) -> tuple[BoundKind, ...]:
     """The bounds, kind by kind."""
     kinds = []
-    for kind, name in BOUNDS.items():
-        rows = tuple((each.attack, b) for each in record.attacks for b in each.bounds if b.kind == kind)
-        if rows:
-            said = [set(bound.assumptions) for _, bound in rows]
-            kinds.append(BoundKind(name, rows, tuple(x for x in rows[0][1].assumptions if all(x in s for s in said))))
+    for kind, (short, name) in BOUNDS.items():
+        found = [bound for each in record.attacks for bound in each.bounds if bound.kind == kind]
+        if found:
+            said = tuple(dict.fromkeys(x for bound in found for x in bound.assumptions))
+            kinds.append(BoundKind(short, name, said))
     return tuple(kinds)
 
 

@@ -13,7 +13,7 @@ from securekd.record import Result, read_result
 from securekd.report import audit, facts, numbers, wording
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
 
 _FILTERS = {
     "percent": numbers.percent,
@@ -53,7 +53,6 @@ def write_report(folder: Path) -> Path:
     return path
 
 
-@cache
 def template(name: str) -> "Template":
     """One of the templates, with this package's filters.
 
@@ -61,10 +60,22 @@ def template(name: str) -> "Template":
         InputError: if jinja2 or matplotlib is not installed.
     """
     try:
+        import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
-        from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise InputError(f"a report needs {error.name}; pip install 'securekd[report]'") from error
+    return _environment().get_template(name)
+
+
+def style() -> str:
+    """The style sheet of every page."""
+    return files("securekd.report").joinpath("templates/style.css").read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("securekd.report"),
         autoescape=True,
@@ -79,12 +90,7 @@ def template(name: str) -> "Template":
         "area_range": numbers.area_range,
         "percent_range": numbers.percent_range,
     }
-    return environment.get_template(name)
-
-
-def style() -> str:
-    """The style sheet of every page."""
-    return files("securekd.report").joinpath("templates/style.css").read_text(encoding="utf-8")
+    return environment
 
 
 def _context(result: Result) -> Mapping[str, Any]:
