@@ -38,10 +38,12 @@ def test_alike_sides_are_rarely_flagged(records, features):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("records", "features"), [(50, 5), (200, 10), (200, 100), (500, 20), (2000, 20)])
-def test_alike_sides_are_rarely_flagged_over_many_seeds(records, features):
+@pytest.mark.parametrize(
+    ("records", "features", "seeds"), [(50, 5, 1000), (200, 10, 1000), (200, 100, 300), (500, 20, 500), (2000, 20, 200)]
+)
+def test_alike_sides_are_rarely_flagged_over_many_seeds(records, features, seeds):
     draw = lambda rng: (rng.normal(size=(records, features)), rng.normal(size=(records, features)))  # noqa: E731
-    assert flags(draw, 1000, 92) <= allowed(1000)
+    assert flags(draw, seeds, 92) <= allowed(seeds)
 
 
 def test_a_shift_is_flagged():

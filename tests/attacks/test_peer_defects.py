@@ -224,7 +224,7 @@ def test_short_texts(length):
 @pytest.mark.slow
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_no_leak_no_claim_over_many_seeds(row):
-    """Root 106, ten times the seeds of the table."""
-    seeds = 10 * row.seeds
+    """Root 106, five times the seeds of the table."""
+    seeds = 5 * row.seeds
     ours = np.mean([row.ours(rng) for rng in np.random.default_rng(106).spawn(seeds)])
     assert ours <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / seeds)
