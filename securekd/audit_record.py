@@ -236,6 +236,11 @@ def read_audit(folder: Path) -> AuditRecord:
         raise FolderError(f"{path} is not a {SCHEMA} record: {place}: {first['msg']}") from error
 
 
+def schema_text() -> str:
+    """The JSON schema of a record, as it is published."""
+    return json.dumps(AuditRecord.model_json_schema(by_alias=True), indent=1, ensure_ascii=False) + "\n"
+
+
 def _attack(found: AttackFound, result: AuditResult) -> AttackRecord:
     held = next(x.held_out for x in result.best.candidates if x.attack == found.attack)
     bounds = [

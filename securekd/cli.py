@@ -81,15 +81,16 @@ def run(
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def report(folder: Path) -> None:
-    """Write FOLDER/report.html anew from FOLDER/result.json.
+    """Write FOLDER/report.html anew from FOLDER/result.json, or an audit's audit.html from its audit.json.
 
     \b
     Example:
       securekd report runs/run-1
     """
-    from securekd.report import write_report
+    from securekd.report import write_audit_report, write_report
 
-    click.echo(f"report: {write_report(folder)}")
+    write = write_audit_report if (folder / "audit.json").exists() else write_report
+    click.echo(f"report: {write(folder)}")
 
 
 @cli.command()

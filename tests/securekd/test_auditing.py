@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from securekd.audit_files import Columns, read_records
-from securekd.audit_record import AuditRecord, read_audit
+from securekd.audit_record import AuditRecord, read_audit, schema_text
 from securekd.auditing import AuditRequest, Limit, audit_deployment
 from securekd.cli import cli
 from securekd.errors import DataError, FolderError, PromiseError, RunError, SecurekdError, SettingError
@@ -80,6 +80,12 @@ def test_the_record_is_json_without_surprises(folder: Path, tmp_path: Path) -> N
     (tmp_path / "out" / "audit.json").write_text(json.dumps(found | {"extra": 1}))
     with pytest.raises(FolderError, match="extra"):
         read_audit(tmp_path / "out")
+
+
+def test_the_published_schema_is_the_models_own() -> None:
+    # To renew it, write what schema_text() gives to the file.
+    published = Path(__file__).parents[2] / "docs" / "audit.schema.json"
+    assert published.read_text(encoding="utf-8") == schema_text()
 
 
 def test_an_endpoint_that_fails_half_way_is_resumed(folder: Path, tmp_path: Path) -> None:
