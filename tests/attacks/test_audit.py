@@ -1,5 +1,7 @@
 """An audit from questions to figures: asked once, resumed, refused where it must be, and right where all is known."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,6 +69,12 @@ class Memoriser:
 
 
 SETTINGS = AuditSettings(attacks=("loss", "entropy"), batch=16)
+
+
+def test_the_auditor_loads_nothing_that_a_target_may_be_made_of() -> None:
+    code = f"import sys; sys.path[:] = {sys.path!r}; import securekd_attacks.audit; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "transformers", "pyarrow", "pydantic", "click"} & set(loaded)
 
 
 def test_a_memoriser_is_found_out(tmp_path: Path) -> None:
@@ -248,7 +256,7 @@ def test_online_attacks_are_not_possible_with_references_that_hold_nobody() -> N
     result = evaluate(replace(given, members=empty, nonmembers=others), AuditSettings())
     names = {each.attack for each in result.not_possible}
     assert {"lira_online_residual", "rmia_online"} <= names
-    assert "lira_offline_residual" in {each.attack for each in result.found}
+    assert "lira_offline_per_example" in {each.attack for each in result.found}
     needs = next(each.needs for each in result.not_possible if each.attack == "rmia_online")
     assert needs == "1 references trained with each record, there are 0"
 

@@ -16,6 +16,7 @@ from securekd.audit_record import AuditRecord
 from securekd.auditing import AuditRequest, audit_deployment
 from securekd_attacks import ShadowDesign, train_shadows
 from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.targets.features import record_features
 from tests.attacks.targets.server import Reply, ok, serving
 from tests.securekd import leaky
 
@@ -63,7 +64,14 @@ def four_routes(
     answers = [leaky.classifier_target(texts[start : start + 64]) for start in range(0, len(texts), 64)]
     ids = [f"in {i}" for i in range(half)] + [f"out {i}" for i in range(len(texts) - half)]
     membership = np.arange(len(texts)) < half
-    np.savez(tmp_path / "s.npz", log_probs=np.concatenate(answers), labels=labels, membership=membership, ids=ids)
+    np.savez(
+        tmp_path / "s.npz",
+        log_probs=np.concatenate(answers),
+        labels=labels,
+        membership=membership,
+        ids=ids,
+        features=record_features(texts),
+    )
     with serving(served) as url:
         targets = {"folder": str(tmp_path / "model"), "callable": "tests.securekd.leaky:classifier_target", "http": url}
         found = {
@@ -78,6 +86,7 @@ def refuse_differences(found: dict[str, AuditRecord]) -> None:
     # Asked in the same batches, the same model answers the same to the last bit. The signals file was computed in
     # other batches: padding moves float32 by about 1e-7, which may swap a near tie, and no more.
     assert figures(found["folder"]) == figures(found["callable"]) == figures(found["http"])
+    assert found["folder"].blind == found["callable"].blind == found["http"].blind == found["signals"].blind
     for ours, theirs in zip(found["folder"].attacks, found["signals"].attacks, strict=True):
         assert ours.auc.value == pytest.approx(theirs.auc.value, abs=1e-4)
         for one, other in zip(ours.tpr_at_fpr, theirs.tpr_at_fpr, strict=True):
@@ -141,11 +150,11 @@ def test_lira_with_32_shadow_models_beats_the_loss_attack_by_a_factor(
         tmp_path / "out",
     )
     at = {each.attack: {rate.fpr: rate for rate in each.tpr_at_fpr} for each in record.attacks}
-    loss, online, offline = at["loss"][0.01], at["lira_online_residual"][0.01], at["lira_offline_residual"][0.01]
+    loss, online, calibrated = (at[name][0.01] for name in ("loss", "lira_online_residual", "reference"))
     assert loss.resolved
     assert online.low > 5.0 * loss.high
-    assert offline.low > 3.0 * loss.high
-    assert record.best.attack.startswith("lira")
+    assert calibrated.low > 3.0 * loss.high
+    assert record.strongest == "lira_online_residual"
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +166,7 @@ def language_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("language")
     text = path.read_text()[:60_000]
     for name, planted in (("knows", leaky.secrets(20, 0)), ("never", [])):
-        leaky.save_language_model(text, planted, 30, 700, folder / name)
+        leaky.save_language_model(text, planted, 30, 500, folder / name)
     return folder
 
 
@@ -186,5 +195,6 @@ def test_a_memorising_language_model_gives_its_canaries_away(language_models: Pa
     assert abs(never.mean - 1.4427) < 4 * 1.4427 / 20**0.5
     attacks = {each.attack: each for each in found["knows"].attacks}
     assert set(attacks) == {"token_loss", "zlib", "min_k", "min_k_plus_plus", "reference_text"}
-    assert attacks["token_loss"].auc.low > 0.9
+    assert attacks["token_loss"].auc.value == 1.0
+    assert attacks["token_loss"].auc.low > 0.8  # what twenty members allow
     assert found["never"].attacks[0].auc.low < 0.5 < found["never"].attacks[0].auc.high

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from securekd_attacks import ShapeMismatch
-from securekd_attacks.targets import BadAnswer, FolderTarget, TargetUnusable
+from securekd_attacks.audit import audit
+from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.targets import BadAnswer, FolderTarget, Records, TargetUnusable, content_ids
 from securekd_attacks.targets.huggingface import task_of
 from tests.securekd import leaky
 
@@ -61,6 +63,20 @@ def test_a_language_model_token_by_token(language: Path) -> None:
     assert answers.cut == 1  # byte by byte, the second text has more than 48
     with pytest.raises(BadAnswer, match="too short"):
         target.ask(["fine enough", ""])
+
+
+def test_a_whole_audit_with_neighbours(language: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sides = []
+    for name in ("in", "out"):
+        texts = [" ".join(f"{name}{w}" for w in rng.integers(0, 99, size=5)) for _ in range(12)]
+        sides.append(Records(texts, content_ids(texts)))
+    settings = AuditSettings(attacks=("neighbourhood", "min_k_plus_plus", "reference_text"), copies=2, canaries=True)
+    result = audit(FolderTarget.open(language), *sides, settings, tmp_path / "answers")
+    assert [each.attack for each in result.found] == list(settings.attacks[:2])
+    assert [(x.attack, x.needs) for x in result.not_possible] == [("reference_text", "reference_token_log_probs")]
+    assert result.exposure is not None
+    assert result.exposure.candidates == 13
 
 
 def test_an_image_classifier(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ def test_figures_stand_with_intervals_counts_and_realised_rates(page: Page, reco
         row = table.row(each.attack)
         rate = each.tpr_at_fpr[1]
         assert row[1] == f"{each.auc.value:.3f} {numbers.area_range(each.auc.low, each.auc.high)}"
-        assert f"{rate.true_positives} of {rate.members}" in row[3]
-        assert f"{rate.false_positives} of {rate.nonmembers}" in row[3]
+        assert f"{rate.true_positives} / {rate.members}" in row[3]
+        assert f"{rate.false_positives} / {rate.nonmembers}" in row[3]
         assert numbers.percent_range(rate.low, rate.high) in row[3]
         assert row[6] == numbers.epsilon_lower(each.bounds[0].epsilon_lower)
 
