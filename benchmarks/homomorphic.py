@@ -167,10 +167,10 @@ def markdown(rows: list[Row], about: dict[str, str]) -> str:
             f"Made by `benchmarks/homomorphic.py` in one run on {about['cpu']}, Python {about['python']}, TenSEAL "
             f"{about['tenseal']}. CPU seconds of one process: a client's encryption of its vector (median), the "
             "server's addition of one client's ciphertexts with parsing and checks (median), the decryptor's opening "
-            "with everybody's pads. Values have 16 bits, noise included. With 100 clients, "
-            f"{DISTINCT} vectors are encrypted and each is added ten times. *Error* is the largest in the sum, in "
-            "encoding steps; 0 is exact. *Floor* is the least that an additive ciphertext of 128-bit security in this ring takes. Masking has no encryption: its "
-            "column is CPU time for each client, the server's included.",
+            f"with everybody's pads. Values have 16 bits, noise included. With 100 clients, {DISTINCT} vectors are "
+            "encrypted and each is added ten times. *Error* is the largest in the sum, in encoding steps; 0 is exact. "
+            "*Floor* is the least that an additive ciphertext of 128-bit security in this ring takes. Masking has no "
+            "encryption: its column is CPU time for each client, the server's included.",
             120,
         ),
         "",

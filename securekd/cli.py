@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from securekd.audit_cli import audit
 from securekd.errors import SecurekdError, SettingError
 
 INTERRUPTED = 130
@@ -103,15 +104,16 @@ def run(
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 def report(folder: Path) -> None:
-    """Write FOLDER/report.html anew from FOLDER/result.json.
+    """Write FOLDER/report.html anew from FOLDER/result.json, or an audit's audit.html from its audit.json.
 
     \b
     Example:
       securekd report runs/run-1
     """
-    from securekd.report import write_report
+    from securekd.report import write_audit_report, write_report
 
-    click.echo(f"report: {write_report(folder)}")
+    write = write_audit_report if (folder / "audit.json").exists() else write_report
+    click.echo(f"report: {write(folder)}")
 
 
 @cli.command()
@@ -206,6 +208,9 @@ def next_folder(parent: Path, word: str = "run") -> Path:
     while (parent / f"{word}-{number}").exists():
         number += 1
     return parent / f"{word}-{number}"
+
+
+cli.add_command(audit)
 
 
 def main() -> None:

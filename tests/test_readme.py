@@ -35,8 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = f"{'yes' if smoker else 'no'},{hospital},{'ill' if sick else 'well'}"
         rows.append(f"{age:.1f},{weight:.1f},{words}")
     (folder / "patients.csv").write_text("\n".join(rows) + "\n")
-    models = next(text for kind, text in BLOCKS if kind == "python" and text.startswith("# mymodels.py"))
-    (folder / "mymodels.py").write_text(models)
+    for name in ("mymodels.py", "deployed.py"):
+        module = next(text for kind, text in BLOCKS if kind == "python" and text.startswith(f"# {name}"))
+        (folder / name).write_text(module)
     (folder / "examples").symlink_to(ROOT / "examples")
     return folder
 

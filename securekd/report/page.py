@@ -37,12 +37,7 @@ def render(result: Result) -> str:
     Raises:
         InputError: if jinja2 or matplotlib is not installed.
     """
-    try:
-        import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"a report needs {error.name}; pip install 'securekd[report]'") from error
-    return _template().render(_context(result))
+    return template("report.html").render(_context(result))
 
 
 def write_report(folder: Path) -> Path:
@@ -58,11 +53,26 @@ def write_report(folder: Path) -> Path:
     return path
 
 
+def template(name: str) -> "Template":
+    """One of the templates, with this package's filters.
+
+    Raises:
+        InputError: if jinja2 or matplotlib is not installed.
+    """
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"a report needs {error.name}; pip install 'securekd[report]'") from error
+    return environment().get_template(name)
+
+
+def style() -> str:
+    """The style sheet of every page."""
+    return files("securekd.report").joinpath("templates/style.css").read_text(encoding="utf-8")
+
+
 @cache
-def _template() -> "Template":
-    return environment().get_template("report.html")
-
-
 def environment(*packages: str) -> "Environment":
     """Templates of `packages` and of this one, with what they print numbers with."""
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -76,7 +86,11 @@ def environment(*packages: str) -> "Environment":
         keep_trailing_newline=True,
     )
     made.filters |= _FILTERS
-    made.globals |= {"plural": numbers.plural, "area_range": numbers.area_range}
+    made.globals |= {
+        "plural": numbers.plural,
+        "area_range": numbers.area_range,
+        "percent_range": numbers.percent_range,
+    }
     return made
 
 
@@ -85,7 +99,7 @@ def _context(result: Result) -> Mapping[str, Any]:
     bars, points = facts.models(result), audit.points(result)
     return {
         "result": result,
-        "style": files("securekd.report").joinpath("templates/style.css").read_text(encoding="utf-8"),
+        "style": style(),
         "seeded": seeded,
         "contradictions": audit.contradictions(result),
         "setup": facts.setup(result),

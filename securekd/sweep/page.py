@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from securekd.errors import InputError
 from securekd.files import write_atomically
-from securekd.report import numbers, page, wording
+from securekd.report import page, wording
 from securekd.sweep.choice import cost_of_choice
 from securekd.sweep.folder import SweepFolder
 from securekd.sweep.plan import SweepPlan, describe
@@ -115,9 +115,7 @@ def render(
 
 @cache
 def _template() -> "Template":
-    environment = page.environment("securekd.sweep")
-    environment.globals["percent_range"] = numbers.percent_range
-    return environment.get_template("sweep.html")
+    return page.environment("securekd.sweep").get_template("sweep.html")
 
 
 def _failed(plan: SweepPlan, folder: SweepFolder) -> tuple[_Failed, ...]:

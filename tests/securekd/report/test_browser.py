@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from securekd.report import render
-from tests.securekd.report import records
+from securekd.report import render, render_audit
+from tests.securekd.report import audit_records, records
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = (
@@ -49,10 +49,11 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path: Path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(records.result()), encoding="utf-8")
+@pytest.fixture(scope="module", params=["run", "audit"])
+def address(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> str:
+    path: Path = tmp_path_factory.mktemp("page") / f"{request.param}.html"
+    page = render(records.result()) if request.param == "run" else render_audit(audit_records.record())
+    path.write_text(page, encoding="utf-8")
     return path.as_uri()
 
 
@@ -86,12 +87,14 @@ def test_nothing_goes_wrong_and_nothing_is_fetched(browser: Any, address: str, s
 
 @pytest.mark.parametrize("name", ["x" * 5000, "<script>alert(1)</script>"])
 def test_hostile_names_neither_run_nor_widen_a_phone(browser: Any, tmp_path: Path, name: str) -> None:
-    path = tmp_path / "report.html"
-    path.write_text(render(records.result(records.hostile(name))), encoding="utf-8")
-    visit = Visit(browser, path.as_uri(), 390)
-    assert visit.troubles == []
-    assert visit.page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-    visit.page.close()
+    pages = (render(records.result(records.hostile(name))), render_audit(audit_records.record(name=name)))
+    for number, page in enumerate(pages):
+        path = tmp_path / f"{number}.html"
+        path.write_text(page, encoding="utf-8")
+        visit = Visit(browser, path.as_uri(), 390)
+        assert visit.troubles == []
+        assert visit.page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+        visit.page.close()
 
 
 def test_pictures_change_their_ink_with_the_scheme(browser: Any, address: str) -> None:
@@ -112,12 +115,18 @@ def test_lettering_of_the_pictures_can_be_read_on_a_phone(browser: Any, address:
     visit.page.close()
 
 
-@pytest.mark.parametrize("changed", [records.tree, records.large], ids=["default", "large"])
-def test_paper_has_light_colours_and_cuts_nothing_off(
-    browser: Any, tmp_path: Path, changed: Callable[[], records.Tree]
-) -> None:
+@pytest.mark.parametrize(
+    "page",
+    [
+        lambda: render(records.result(records.tree())),
+        lambda: render(records.result(records.large())),
+        lambda: render_audit(audit_records.record(shift=1.0, exceeded=True)),
+    ],
+    ids=["default", "large", "audit"],
+)
+def test_paper_has_light_colours_and_cuts_nothing_off(browser: Any, tmp_path: Path, page: Callable[[], str]) -> None:
     path = tmp_path / "report.html"
-    path.write_text(render(records.result(changed())), encoding="utf-8")
+    path.write_text(page(), encoding="utf-8")
     visit = Visit(browser, path.as_uri(), 720, "dark")
     visit.page.emulate_media(media="print", color_scheme="dark")
     assert visit.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

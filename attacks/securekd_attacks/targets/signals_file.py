@@ -1,0 +1,203 @@
+"""Signals that were computed elsewhere, in a file: sample × model log-probabilities, who was a member, labels.
+
+A `.npz` file (arrays) or a `.parquet` file (columns of the same names, a row for each sample, lists in cells) holds
+
+- one of `log_probs`, `probs` or `logits`: (n, C) of one model, or (n, M, C) of several, the target first;
+- `membership`: booleans (n,), or (n, M): whether each model was trained with the sample;
+- `labels`: integers (n,);
+
+and, if wanted, `ids` (n,), names of the samples; `features` (n, D), numbers that come from no model, for the blind
+baseline; `population` (n,), booleans: non-members that attacks learn from, and that are not scored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securekd_attacks.access import Signals
+from securekd_attacks.errors import TooFewRecords
+from securekd_attacks.inputs import FloatArray, IntArray
+from securekd_attacks.references import BoolArray
+from securekd_attacks.signals import scaled_logit
+from securekd_attacks.targets import reading
+from securekd_attacks.targets.errors import BadAnswer, BadSignalsFile
+from securekd_attacks.targets.sides import References, Sides
+
+_OUTPUTS = {"log_probs": reading.of_log_probs, "probs": reading.of_probabilities, "logits": reading.of_logits}
+_KNOWN = frozenset({*_OUTPUTS, "membership", "labels", "ids", "features", "population"})
+
+
+@dataclass(frozen=True, eq=False)
+class SignalsFile:
+    """What a file holds, checked.
+
+    Attributes:
+        name: the file's name.
+        log_probs: shape (n, M, C).
+        labels: shape (n,).
+        membership: shape (n, M), booleans.
+        ids: n distinct names.
+        population: shape (n,), booleans; none of them is a member of the target.
+        features: shape (n, D), or None.
+    """
+
+    name: str
+    log_probs: FloatArray
+    labels: IntArray
+    membership: BoolArray
+    ids: tuple[str, ...]
+    population: BoolArray
+    features: FloatArray | None
+
+    @classmethod
+    def read(cls, path: Path) -> "SignalsFile":
+        """Read a file.
+
+        Raises:
+            BadSignalsFile: it cannot be read, lacks something, or its parts do not belong together.
+        """
+        found = _arrays(path)
+        kinds = [name for name in _OUTPUTS if name in found]
+        unknown = sorted(found.keys() - _KNOWN)
+        if len(kinds) != 1 or unknown or not {"membership", "labels"} <= found.keys():
+            raise BadSignalsFile(
+                f"{path.name} does not hold what a signals file does",
+                value=", ".join(sorted(found)),
+                remedy="store one of log_probs, probs, logits, and membership and labels; see securekd audit --help",
+            )
+        log_probs = _log_probs(path, kinds[0], found[kinds[0]])
+        samples, models, classes = log_probs.shape
+        labels = _labels(path, found["labels"], samples, classes)
+        membership = _booleans(path, "membership", found["membership"], samples)
+        membership = membership.reshape(samples, -1)
+        if membership.shape != (samples, models):
+            raise BadSignalsFile(
+                f"{path.name}: membership and models disagree", value=(membership.shape, models), remedy="one for each"
+            )
+        population = _booleans(path, "population", found.get("population", np.zeros(samples, dtype=bool)), samples)
+        if population.ndim != 1 or bool((population & membership[:, 0]).any()):
+            raise BadSignalsFile(f"{path.name}: a member in the population", value="True", remedy="take it out")
+        return cls(
+            name=path.name,
+            log_probs=log_probs,
+            labels=labels,
+            membership=membership,
+            ids=_ids(path, found.get("ids"), samples),
+            population=population,
+            features=_features(path, found.get("features"), samples),
+        )
+
+    def sides(self) -> Sides:
+        """Take the first model for the target, and the others for its references.
+
+        Raises:
+            TooFewRecords: no member, or no non-member.
+        """
+        member = self.membership[:, 0]
+        references, inclusion = None, None
+        if self.log_probs.shape[1] > 1:
+            references, inclusion = self._scaled_logits(1), self.membership[:, 1:].T
+        whole = Signals(
+            log_probs=self.log_probs[:, 0],
+            labels=self.labels,
+            record_ids=self.ids,
+            features=self.features,
+            references=references,
+            inclusion=inclusion,
+        )
+        parts = (member, ~member & ~self.population, self.population)
+        for name, part in zip(("members", "non-members"), parts[:2], strict=True):
+            if not part.any():
+                raise TooFewRecords(f"{self.name} has no {name}", value=0, remedy="store some")
+        rows = [np.flatnonzero(part) for part in parts]
+        return Sides(
+            members=whole.take(rows[0]),
+            nonmembers=whole.take(rows[1]),
+            population=whole.take(rows[2]) if rows[2].size else None,
+        )
+
+    def references(self) -> References:
+        """Take all models for references. Whose they are is said by `ids`."""
+        return References(ids=self.ids, signals=self._scaled_logits(0), inclusion=self.membership.T)
+
+    def _scaled_logits(self, first: int) -> FloatArray:
+        models = range(first, self.log_probs.shape[1])
+        return np.stack([scaled_logit(self.log_probs[:, model], self.labels) for model in models])
+
+
+def _arrays(path: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        if path.suffix.lower() == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        return _columns(path)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError) as error:
+        raise _unreadable(path, error) from error
+    except Exception as error:  # zipfile's and zlib's own errors, of a damaged archive
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> BadSignalsFile:
+    said = next(iter(str(error).splitlines()), type(error).__name__)
+    return BadSignalsFile(f"cannot read {path}", value=said, remedy="give a .npz or .parquet file without objects")
+
+
+def _columns(path: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise BadSignalsFile("a .parquet file needs pyarrow", value=error, remedy="pip install pyarrow") from error
+    table = parquet.ParquetFile(path).read()
+    return {name: np.array(table.column(name).to_pylist()) for name in table.column_names}
+
+
+def _log_probs(path: Path, kind: str, given: NDArray[Any]) -> FloatArray:
+    array = given[:, None, :] if given.ndim == 2 else given
+    if array.ndim != 3 or array.dtype.kind != "f":
+        raise BadSignalsFile(
+            f"{path.name}: {kind} must be floats (n, C) or (n, M, C)", value=(given.shape, given.dtype), remedy="do so"
+        )
+    try:
+        return np.stack([_OUTPUTS[kind](array[:, model], len(array)) for model in range(array.shape[1])], axis=1)
+    except (BadAnswer, ValueError) as error:
+        raise BadSignalsFile(f"{path.name}: {kind} are unfit", value=error, remedy="look into them") from error
+
+
+def _labels(path: Path, given: NDArray[Any], samples: int, classes: int) -> IntArray:
+    if given.dtype.kind not in "iu" or given.shape != (samples,) or not bool(((given >= 0) & (given < classes)).all()):
+        raise BadSignalsFile(
+            f"{path.name}: labels must be {samples} integers from 0 to {classes - 1}",
+            value=(given.dtype, given.shape, given.min() if given.size else None, given.max() if given.size else None),
+            remedy="store class indices",
+        )
+    return given.astype(np.int64)
+
+
+def _booleans(path: Path, name: str, given: NDArray[Any], samples: int) -> BoolArray:
+    if given.dtype != np.bool_ or given.ndim not in (1, 2) or len(given) != samples:
+        raise BadSignalsFile(
+            f"{path.name}: {name} must be {samples} booleans", value=(given.dtype, given.shape), remedy="store True"
+        )
+    mask: BoolArray = given
+    return mask
+
+
+def _ids(path: Path, given: NDArray[Any] | None, samples: int) -> tuple[str, ...]:
+    if given is None:
+        return tuple(f"row {i}" for i in range(samples))
+    names = tuple(str(name) for name in given)
+    if given.dtype.kind not in "iuUT" or len(names) != samples or len(set(names)) < samples:
+        raise BadSignalsFile(f"{path.name}: ids must be distinct, one each", value=given.shape, remedy="number them")
+    return names
+
+
+def _features(path: Path, given: NDArray[Any] | None, samples: int) -> FloatArray | None:
+    if given is None:
+        return None
+    if given.dtype.kind not in "biuf" or given.ndim != 2 or len(given) != samples:
+        raise BadSignalsFile(f"{path.name}: features must be (n, D)", value=given.shape, remedy="store numbers")
+    return given.astype(np.float64)

@@ -1,0 +1,87 @@
+"""`securekd audit` in a terminal: progress on standard error, results on standard output."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from securekd.audit_record import AuditRecord, read_audit
+from securekd.auditing import AuditRequest, audit_deployment
+from securekd.errors import PromiseError
+from securekd_attacks.answers import Progress as OnProgress
+
+
+def audit(request: AuditRequest, out: Path, *, resume: bool, as_json: bool) -> None:
+    """Carry out an audit with a progress bar, and print what it found, also where a limit is exceeded."""
+    try:
+        with _progress_bar() as on_progress:
+            record = audit_deployment(request, out, resume=resume, on_progress=on_progress)
+    except KeyboardInterrupt:
+        if (out / "answers").exists():
+            click.echo("\ninterrupted; go on with the same command and --resume", err=True)
+        raise
+    except PromiseError:
+        _tell(read_audit(out), out, as_json)
+        raise
+    _tell(record, out, as_json)
+
+
+def _tell(record: AuditRecord, out: Path, as_json: bool) -> None:
+    if as_json:
+        click.echo(record.to_json().decode(), nl=False)
+    else:
+        summary(record, out)
+
+
+def summary(record: AuditRecord, out: Path) -> None:
+    """The record in a few lines."""
+    console = Console()
+    heads = [f"TPR at {100 * rate.fpr:g}% FPR" for rate in record.attacks[0].tpr_at_fpr]
+    title = f"{record.target}: {record.members:,} members, {record.nonmembers:,} non-members (AUC 0.5 is chance)"
+    table = Table("attack", "AUC", *heads, "ε at least", title=title)
+    for each in record.attacks:
+        rates = [
+            f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})"
+            if rate.resolved
+            else f"needs {rate.nonmembers_needed:,} non-members"
+            for rate in each.tpr_at_fpr
+        ]
+        area = f"{each.auc.value:.3f} ({each.auc.low:.3f} to {each.auc.high:.3f})"
+        table.add_row(each.attack, area, *rates, f"{each.bounds[0].epsilon_lower:.2f}")
+    console.print(table)
+    for missing in record.not_possible:
+        click.echo(f"not possible: {missing.attack} needs {missing.needs}")
+    if record.exposure is not None:
+        found = record.exposure
+        click.echo(
+            f"exposure of {found.canaries} canaries: mean {found.mean:.2f} of at most {found.ceiling:.2f} bits "
+            f"(1.44 is chance); {found.at_ceiling} stand before all {found.candidates - 1} candidates"
+        )
+    click.echo(
+        f"all attacks together: ε ≥ {record.best.epsilon_lower:.2f} at δ = {record.delta:g} with "
+        f"{record.confidence:.0%} confidence; a low lower bound is not safety"
+    )
+    if record.blind is None:
+        click.echo("nobody checked whether members and non-members differ: no features of the records were given")
+    elif record.blind.distribution_shift:
+        click.echo(
+            f"NO LEAKAGE IS CLAIMED: a classifier that never sees the model tells members from non-members "
+            f"(AUC {record.blind.auc.low:.3f} to {record.blind.auc.high:.3f})"
+        )
+    click.echo(f"report: {out / 'audit.html'}")
+
+
+@contextmanager
+def _progress_bar() -> Iterator[OnProgress]:
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("preparing", total=None)
+
+        def on_progress(part: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description=f"asking: {part}")
+
+        yield on_progress

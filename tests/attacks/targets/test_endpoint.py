@@ -1,0 +1,172 @@
+"""An endpoint over a real socket: every kind of answer, every failure that may pass, and everything hostile."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from securekd_attacks.targets import BadAnswer, EndpointTarget, Manners, TargetFailed, TargetUnusable
+from securekd_attacks.targets.endpoint import LONGEST_WAIT, answers_in
+from tests.attacks.targets.server import Reply, ok, serving
+
+P = np.array([[0.2, 0.8], [0.5, 0.5], [1.0, 0.0]])
+with np.errstate(divide="ignore"):
+    LOG_P = np.log(P)
+
+
+def target(url: str, **manners: float) -> tuple[EndpointTarget, list[float]]:
+    waits: list[float] = []
+    return EndpointTarget(url, Manners(**manners), sleep=waits.append), waits  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"probs": P.tolist()}, LOG_P),
+        ({"log_probs": LOG_P.tolist()}, LOG_P),
+        ({"logits": (LOG_P[:2] + 3.0).tolist()}, LOG_P[:2]),
+    ],
+)
+def test_outputs_become_log_probabilities(answer: dict[str, object], expected: np.ndarray) -> None:
+    found = answers_in(json.dumps(answer).encode(), len(expected)).log_probs
+    assert found is not None
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_floats_come_over_the_wire_bit_by_bit() -> None:
+    exact = np.log(np.random.default_rng(0).dirichlet(np.ones(5), size=64))
+    with serving(lambda inputs, _: ok({"log_probs": exact[: len(inputs)].tolist()})) as url:
+        found = target(url)[0].ask(["x"] * 64)
+    np.testing.assert_array_equal(found.log_probs, exact)
+
+
+def test_labels_alone_and_tokens() -> None:
+    assert answers_in(b'{"labels": [1, 0]}', 2).predicted is not None
+    found = answers_in(b'{"token_log_probs": [[-1, -2.5], [-Infinity]], "token_means": [[-1, -1], [-2]]}', 2)
+    assert found.token_log_probs is not None
+    assert [len(text) for text in found.token_log_probs] == [2, 1]
+    assert np.isfinite(found.token_log_probs[1]).all()
+    assert found.token_means is not None
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"\xff\xfe", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"[1, 2]", "not one kind"),
+        (b"{}", "not one kind"),
+        (b'{"labels": [0, 1], "probs": [[1, 0], [1, 0]]}', "not one kind"),
+        (b'{"labels": [0]}', "another number"),
+        (b'{"labels": [0, -1]}', "labels are none"),
+        (b'{"labels": [0.5, 1.5]}', "labels are none"),
+        (b'{"labels": [true, false]}', "no numbers"),
+        (b'{"labels": [1e400, 1]}', "labels are none"),
+        (b'{"probs": [[0.5, 0.6], [1, 0]]}', "do not sum to one"),
+        (b'{"probs": [[0.5, 0.5], [1]]}', "no regular list"),
+        (b'{"probs": [["a", "b"], ["c", "d"]]}', "no numbers"),
+        (b'{"probs": [[NaN, 1], [1, 0]]}', "none"),
+        (b'{"probs": [[-0.5, 1.5], [1, 0]]}', "none"),
+        (b'{"log_probs": [[NaN, 0], [0, -1]]}', "unfit"),
+        (b'{"log_probs": [[Infinity, 0], [0, -1]]}', "unfit"),
+        (b'{"logits": [[NaN, 0], [0, 1]]}', "logits are none"),
+        (b'{"logits": [[null, 0], [0, 1]]}', "no numbers"),
+        (b'{"token_log_probs": [[-1]]}', "not a list for each"),
+        (b'{"token_log_probs": [[-1], []]}', "unfit"),
+        (b'{"token_log_probs": [[-1], [0.5]]}', "unfit"),
+        (b'{"token_log_probs": [[-1], [-1]], "token_means": [[-1], [-1, -1]]}', "differ in number"),
+    ],
+)
+def test_hostile_bytes_are_refused_by_name(content: bytes, why: str) -> None:
+    with pytest.raises(BadAnswer, match=why):
+        answers_in(content, 2)
+
+
+def test_failures_that_may_pass_are_retried_with_backoff() -> None:
+    replies: list[Reply] = [(503, b"", {}), (429, b"", {"Retry-After": "7"}), (500, b"", {}), ok({"labels": [1]})]
+    with serving(lambda inputs, _: replies.pop(0)) as url:
+        asked, waits = target(url, backoff=0.5, retries=3)
+        assert asked.ask(["x"]).predicted is not None
+    assert waits == [0.5, 7.0, 2.0]
+
+
+def test_it_gives_up_and_never_waits_without_end() -> None:
+    with serving(lambda inputs, _: (429, b"", {"Retry-After": "86400"})) as url:
+        asked, waits = target(url, retries=2)
+        with pytest.raises(TargetFailed, match=r"failed 3 times \(got status 429\)"):
+            asked.ask(["x"])
+    assert waits == [LONGEST_WAIT, LONGEST_WAIT]
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"), [(401, "bearer token"), (404, "look into"), (302, "redirects to"), (400, "look into")]
+)
+def test_refusals_are_not_retried(status: int, remedy: str) -> None:
+    asked_for = []
+    with serving(lambda inputs, _: asked_for.append(inputs) or (status, b"", {"Location": "http://127.0.0.1/"})) as url:
+        asked, waits = target(url)
+        with pytest.raises(TargetFailed, match=remedy):
+            asked.ask(["x"])
+    assert len(asked_for) == 1
+    assert waits == []
+
+
+def test_an_answer_without_end_is_cut_off() -> None:
+    with serving(lambda inputs, _: (200, b"1" * 3_000_000, {})) as url:
+        asked, _ = target(url, largest_answer=1_000_000)
+        with pytest.raises(BadAnswer, match="too large"):
+            asked.ask(["x"])
+
+
+def test_an_answer_that_breaks_off_is_a_failure() -> None:
+    with serving(lambda inputs, _: (200, b"{", {"Content-Length": "1000"})) as url:
+        asked, waits = target(url, retries=1, timeout=0.5)
+        with pytest.raises(TargetFailed, match="failed 2 times"):
+            asked.ask(["x"])
+    assert len(waits) == 1
+
+
+def test_compression_is_refused_since_it_hides_its_size() -> None:
+    with serving(lambda inputs, _: (200, b"x", {"Content-Encoding": "gzip"})) as url:
+        asked, _ = target(url)
+        with pytest.raises(BadAnswer, match="compresses"):
+            asked.ask(["x"])
+
+
+def test_nobody_listening() -> None:
+    with serving(lambda inputs, _: ok({})) as url:
+        pass
+    with pytest.raises(TargetFailed, match="ConnectionRefusedError"):
+        target(url, retries=0)[0].ask(["x"])
+
+
+def test_the_rate_is_kept() -> None:
+    with serving(lambda inputs, _: ok({"labels": [1]})) as url:
+        asked = EndpointTarget(url, Manners(rate=20.0))
+        start = time.monotonic()
+        for _ in range(4):
+            asked.ask(["x"])
+    assert time.monotonic() - start >= 3 / 20.0
+
+
+def test_a_token_is_sent_and_is_not_part_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setenv("AUDIT_TOKEN", "s3cret")
+    with serving(lambda inputs, headers: seen.append(headers) or ok({"labels": [1]})) as url:
+        asked = EndpointTarget(url + "?key=hidden", Manners(token_variable="AUDIT_TOKEN"))
+        asked.ask(["x"])
+    assert seen[0]["Authorization"] == "Bearer s3cret"
+    assert "s3cret" not in repr(asked)
+    assert "hidden" not in asked.name
+
+
+@pytest.mark.parametrize("url", ["ftp://host/", "http://", "http://user:word@host/", "http://host:99999/", "x"])
+def test_addresses_that_cannot_be_asked(url: str) -> None:
+    with pytest.raises(TargetUnusable):
+        EndpointTarget(url)
+
+
+def test_a_token_that_is_not_set_is_named() -> None:
+    with pytest.raises(TargetUnusable, match="NO_SUCH_TOKEN is not set"):
+        EndpointTarget("http://host/", Manners(token_variable="NO_SUCH_TOKEN"))
