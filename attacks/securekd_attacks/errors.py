@@ -50,3 +50,19 @@ class BadSetting(AttackInputError):
 
 class BadCounts(AttackInputError):
     """Counts that cannot have been counted: negative, not whole, or more hits than trials."""
+
+
+class BadInclusion(AttackInputError):
+    """Records that were not included in the way that a bound takes for granted."""
+
+
+class DesignChanged(AttackInputError):
+    """A store of signals that was begun with another design than it is resumed with."""
+
+
+class DamagedStore(AttackInputError):
+    """A store of signals whose content is not what was written."""
+
+
+class ReleaseNotSeen(AttackInputError):
+    """An observation point at which the releases that an attack needs are not shown."""
