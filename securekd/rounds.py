@@ -249,8 +249,7 @@ def release(
     """One client's release: its bounded answer (zeros, where its coin says so), rounded, with noise."""
     answer = bounded(client)
     randomness = plan.randomness.secret(phase, client.name, number)
-    sampled = len(randomness.poisson_sample(1, question.release.exposure.sampling_rate))
-    integers = question.release.mechanism.release(sampled * answer.vector, randomness)
+    integers = question.release.draw(answer.vector, randomness)
     return Saved(arrays={"integers": integers}, info={"clipped": answer.clipped, "zeroed": answer.zeroed})
 
 
