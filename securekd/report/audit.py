@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from securekd.privacy.events import View
-from securekd.record import POINTS, Leakage, Point, Rate, Result
+from securekd.record import ALL_POINTS, Leakage, Point, Rate, Result
 from securekd.report import numbers, wording
 from securekd_attacks import auc_ceiling, ceiling
 
@@ -56,10 +56,11 @@ class PointOfRun:
 
 
 def points(result: Result) -> tuple[PointOfRun, ...]:
-    """Every observation point that was attacked, in the order in which knowledge leaves a client."""
+    """Every point that was attacked after the last round, in the order in which knowledge leaves a client."""
     # Seeded noise proves nothing, whatever ε the record holds.
     delta = example_delta(result) if result.environment.noise == "os" else None
-    found = {point: tuple(x for x in result.leakage if x.point == point) for point in POINTS}
+    at_end = last_round(result)
+    found = {point: tuple(x for x in at_end if x.point == point) for point in ALL_POINTS}
     return tuple(
         PointOfRun(
             point=point,
@@ -73,6 +74,12 @@ def points(result: Result) -> tuple[PointOfRun, ...]:
     )
 
 
+def last_round(result: Result) -> tuple[Leakage, ...]:
+    """What was measured after the last round."""
+    last = max((x.round for x in result.leakage if x.round is not None), default=None)
+    return tuple(x for x in result.leakage if x.round is None or x.round == last)
+
+
 def common_ceiling(shown: tuple[PointOfRun, ...]) -> Ceiling | None:
     """The ceiling that holds at every point alike, or None."""
     ceilings = {point.ceiling for point in shown}
@@ -83,7 +90,7 @@ def in_view(result: Result, view: View) -> Leakage | None:
     """The strongest attack on what a view consists of: the student, the sums, or without secure sums each release."""
     sums_only = result.experiment.get("aggregation") in SUMS_ONLY
     point = "student" if view == "public" else "client_release" if view == "server" and not sums_only else "aggregate"
-    return max((x for x in result.leakage if x.point == point), key=lambda x: x.auc, default=None)
+    return max((x for x in last_round(result) if x.point == point), key=lambda x: x.auc, default=None)
 
 
 def worst(result: Result) -> Leakage | None:

@@ -61,6 +61,7 @@ class TrainTask:
         randomness: where secret and public draws come from.
         micro_batch: examples at a time.
         device: torch device.
+        absent: private examples that are not trained on and still count in their public number.
     """
 
     name: tuple[Label, ...]
@@ -77,6 +78,7 @@ class TrainTask:
     randomness: Randomness
     micro_batch: int
     device: str
+    absent: int = 0
 
 
 def perform(task: TrainTask) -> Saved:
@@ -160,4 +162,5 @@ def _train_private(
         randomness=task.randomness.secret("dp-sgd", *task.name),
         micro_batch=task.micro_batch,
         device=task.device,
+        absent=task.absent,
     )

@@ -134,9 +134,7 @@ def bounds(
 def test_the_shipped_path_keeps_the_ledgers_epsilon_and_the_attack_is_not_blunt() -> None:
     """False alarms: at most 0.1% for each of the twelve bounds."""
     for rounds, key in ((1, "one"), (3, "three")):
-        for epsilon, counts, gaussian in bounds(
-            ReleasePath.as_promised(question(), 3, 1), TRIALS, rounds, key
-        ).values():
+        for epsilon, counts, gaussian in bounds(ReleasePath.as_promised(question(), 3, 1), 2500, rounds, key).values():
             assert max(counts, gaussian) <= epsilon
             assert gaussian > 0.35 * epsilon
 
