@@ -52,7 +52,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     path: Path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(records.result()), encoding="utf-8")
+    path.write_text(render(records.result(records.observed())), encoding="utf-8")
     return path.as_uri()
 
 
