@@ -15,6 +15,7 @@ from securekd_attacks.attacks import (
     membership_scores,
     scores_by_membership,
 )
+from securekd_attacks.blind import BlindBaseline, blind_baseline, text_features
 from securekd_attacks.bounds import (
     BayesianBound,
     CountsBound,
@@ -73,6 +74,7 @@ from securekd_attacks.releases import (
     release_mu,
     release_scores,
 )
+from securekd_attacks.selection import BestOf, Candidate, best_of, holm
 from securekd_attacks.shadow import train_shadows
 from securekd_attacks.signals import (
     cross_entropy_loss,
@@ -106,6 +108,9 @@ __all__ = [
     "BadProbabilities",
     "BadSetting",
     "BayesianBound",
+    "BestOf",
+    "BlindBaseline",
+    "Candidate",
     "CountsBound",
     "DamagedStore",
     "DesignChanged",
@@ -151,7 +156,9 @@ __all__ = [
     "auc",
     "auc_ceiling",
     "bayesian",
+    "best_of",
     "binomial_interval",
+    "blind_baseline",
     "ceiling",
     "check_disjoint",
     "check_release",
@@ -168,6 +175,7 @@ __all__ = [
     "gaussian_tpr",
     "gdp",
     "guess",
+    "holm",
     "invert_gradient",
     "lira",
     "mean_loss",
@@ -189,6 +197,7 @@ __all__ = [
     "scaled_logit",
     "scores_by_membership",
     "split_bound",
+    "text_features",
     "tpr_at_fpr",
     "train_shadows",
     "zlib_ratio",

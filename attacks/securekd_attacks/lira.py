@@ -34,16 +34,10 @@ class Side:
     Attributes:
         mean: shape (n,).
         deviation: shape (n,), positive: the standard deviation that scores are computed with.
-        count: shape (n,), how many references stand behind each.
     """
 
     mean: FloatArray
     deviation: FloatArray
-    count: IntArray
-
-    def with_deviation(self, deviation: float) -> "Side":
-        """The same means, with a spread that all records share; cut off below as in `scores`."""
-        return Side(self.mean, _at_resolution(np.full_like(self.mean, deviation), self.mean), self.count)
 
 
 def scores(
@@ -74,10 +68,17 @@ def scores(
     if mode not in ("online", "offline"):
         raise BadSetting("unknown mode", value=mode, remedy="choose online or offline")
     own, matrix, included = check_references(target, references, inclusion)
-    outside = side(matrix, included, variance, inside=False)
-    if mode == "offline":
-        return offline(own, outside)
-    return online(own, side(matrix, included, variance, inside=True), outside)
+    spread_out = spread(matrix, included, variance, inside=False)
+    spread_in = spread(matrix, included, variance, inside=True) if mode == "online" else None
+    result = np.empty(own.size)
+    for part in blocks(*matrix.shape):
+        block, held, at = matrix[:, part], included[:, part], own[part].astype(np.float64)
+        outside = _side(block, held, spread_out, inside=False)
+        if mode == "offline":
+            result[part] = offline(at, outside)
+        else:
+            result[part] = online(at, _side(block, held, spread_in, inside=True), outside)
+    return result
 
 
 def offline(target: FloatArray, outside: Side) -> FloatArray:
@@ -94,8 +95,28 @@ def online(target: FloatArray, inside: Side, outside: Side) -> FloatArray:
     return ratio
 
 
-def side(references: NDArray[np.floating], inclusion: BoolArray, variance: Variance, *, inside: bool) -> Side:
+def side(references: NDArray[np.floating], inclusion: BoolArray, shared: float | None, *, inside: bool) -> Side:
     """Mean and spread of each record over the references that hold it (`inside`) or do not. Input is taken as checked.
+
+    Args:
+        references: shape (R, n).
+        inclusion: shape (R, n).
+        shared: the standard deviation of all records, as `spread` finds it; None for one of each record's own.
+        inside: which side.
+
+    Raises:
+        TooFewRecords: a record has too few references on this side.
+    """
+    _require(inclusion, 2 if shared is None else 1, inside=inside)
+    mean, deviation = np.empty(references.shape[1]), np.empty(references.shape[1])
+    for part in blocks(*references.shape):
+        one = _side(references[:, part], inclusion[:, part], shared, inside=inside)
+        mean[part], deviation[part] = one.mean, one.deviation
+    return Side(mean=mean, deviation=deviation)
+
+
+def spread(references: NDArray[np.floating], inclusion: BoolArray, variance: Variance, *, inside: bool) -> float | None:
+    """The standard deviation that all records share on one side; None per example. Input is taken as checked.
 
     Raises:
         TooFewRecords: a record has too few references on this side.
@@ -103,38 +124,55 @@ def side(references: NDArray[np.floating], inclusion: BoolArray, variance: Varia
     """
     if variance not in ("per_example", "pooled", "residual"):
         raise BadSetting("unknown variance", value=variance, remedy="choose per_example, pooled or residual")
-    models, records = references.shape
-    mean, squares, count = np.empty(records), np.empty(records), np.empty(records, dtype=np.int64)
-    for part in blocks(models, records):
-        chosen = inclusion[:, part] if inside else ~inclusion[:, part]
-        count[part] = chosen.sum(axis=0)
-        values = references[:, part].astype(np.float64)
-        mean[part] = np.einsum("rn,rn->n", values, chosen) / np.maximum(count[part], 1)
-        values -= mean[part]
-        squares[part] = np.einsum("rn,rn,rn->n", values, values, chosen)
+    _require(inclusion, 2 if variance == "per_example" else 1, inside=inside)
+    if variance == "per_example":
+        return None
+    total, freedom, centre, within, whole = 0, 0, 0.0, 0.0, 0.0
+    for part in blocks(*references.shape):
+        count, mean, squares = _moments(references[:, part], inclusion[:, part], inside=inside)
+        size, here = int(count.sum()), float((count * mean).sum() / count.sum())
+        # Sums of squares about a mean that moves from block to block (Chan, Golub and LeVeque 1983).
+        whole += float((squares + count * (mean - here) ** 2).sum()) + (here - centre) ** 2 * total * size / (
+            total + size
+        )
+        centre += (here - centre) * size / (total + size)
+        within += float(squares.sum())
+        freedom += int((count - 1).sum())
+        total += size
+    # With one reference each there is nothing to see a residual in; the resolution of float32 then stands for it.
+    return float(np.sqrt(whole / total if variance == "pooled" else within / max(1, freedom)))
+
+
+def _require(inclusion: BoolArray, fewest: int, *, inside: bool) -> None:
+    models = len(inclusion)
+    held = inclusion.sum(axis=0, dtype=np.int32)
     require_counts(
-        count,
-        2 if variance == "per_example" else 1,
+        held if inside else models - held,
+        fewest,
         "in" if inside else "out of",
         models,
         "keep the records that `references.covered` names, or train more references",
     )
-    return Side(mean=mean, deviation=_deviation(mean, squares, count, variance), count=count)
 
 
-def _deviation(mean: FloatArray, squares: FloatArray, count: IntArray, variance: Variance) -> FloatArray:
-    if variance == "per_example":
-        spread = np.sqrt(squares / (count - 1))
-    elif variance == "residual":
-        # With one reference each there is nothing left to see a spread in; the floor below then stands for it.
-        spread = np.full_like(mean, np.sqrt(squares.sum() / max(1, int((count - 1).sum()))))
+def _side(block: NDArray[np.floating], inclusion: BoolArray, shared: float | None, *, inside: bool) -> Side:
+    if shared is None:
+        count, mean, squares = _moments(block, inclusion, inside=inside)
+        deviation = np.sqrt(squares / (count - 1))
     else:
-        total = count.sum()
-        grand = float((count * mean).sum() / total)
-        spread = np.full_like(mean, np.sqrt((squares + count * (mean - grand) ** 2).sum() / total))
-    return _at_resolution(spread, mean)
+        chosen = inclusion if inside else ~inclusion
+        mean = np.einsum("rn,rn->n", block.astype(np.float64), chosen) / chosen.sum(axis=0)
+        deviation = np.full_like(mean, shared)
+    return Side(mean, np.maximum(deviation, np.finfo(np.float32).eps * (1.0 + np.abs(mean))))
 
 
-def _at_resolution(spread: FloatArray, mean: FloatArray) -> FloatArray:
-    result: FloatArray = np.maximum(spread, np.finfo(np.float32).eps * (1.0 + np.abs(mean)))
-    return result
+def _moments(
+    block: NDArray[np.floating], inclusion: BoolArray, *, inside: bool
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """How many values each record has on one side, their mean, and the sum of squares about it."""
+    chosen = inclusion if inside else ~inclusion
+    count = chosen.sum(axis=0)
+    values = block.astype(np.float64)
+    mean = np.einsum("rn,rn->n", values, chosen) / count
+    values -= mean
+    return count, mean, np.einsum("rn,rn,rn->n", values, values, chosen)

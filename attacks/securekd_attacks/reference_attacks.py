@@ -93,7 +93,8 @@ class ReferenceAttack:
         target = _scaled_logit(signals, self.name)
         references, inclusion = _references(signals, self.name)
         own, matrix, included = check_references(target, references, inclusion)
-        return own - lira.side(matrix, included, "residual", inside=False).mean
+        result: FloatArray = own - lira.side(matrix, included, 0.0, inside=False).mean
+        return result
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,8 @@ class LiraAttack:
             raise BadSetting("nothing to fit", value=variance, remedy="make the attack without fit")
         references, inclusion = _references(signals, "lira")
         _, matrix, included = check_references(np.zeros(np.shape(references)[1]), references, inclusion)
-        outside = float(lira.side(matrix, included, variance, inside=False).deviation.min())
-        if mode == "offline":
-            return cls(mode=mode, variance=variance, outside=outside)
-        inside = float(lira.side(matrix, included, variance, inside=True).deviation.min())
+        outside = lira.spread(matrix, included, variance, inside=False)
+        inside = lira.spread(matrix, included, variance, inside=True) if mode == "online" else None
         return cls(mode=mode, variance=variance, inside=inside, outside=outside)
 
     @property
@@ -161,12 +160,11 @@ class LiraAttack:
                 value=self.variance,
                 remedy="use LiraAttack.fit",
             )
-        own, matrix, included = check_references(target, references, inclusion)
-        outside = lira.side(matrix, included, "residual", inside=False).with_deviation(self.outside)
-        if self.inside is None or self.mode == "offline":
-            return lira.offline(own, outside)
-        inside = lira.side(matrix, included, "residual", inside=True).with_deviation(self.inside)
-        return lira.online(own, inside, outside)
+        _, matrix, included = check_references(target, references, inclusion)
+        outside = lira.side(matrix, included, self.outside, inside=False)
+        if self.mode == "offline":
+            return lira.offline(target, outside)
+        return lira.online(target, lira.side(matrix, included, self.inside, inside=True), outside)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from securekd_attacks.errors import NotFiniteScores, ShapeMismatch, TooFewRecords
-from securekd_attacks.inputs import FloatArray, finite_matrix
+from securekd_attacks.inputs import finite_matrix
 
 BoolArray = NDArray[np.bool_]
 
-BLOCK_VALUES = 1 << 16
-"""Values of the matrix that are worked on at once: 512 KiB as float64."""
+BLOCK_VALUES = 1 << 15
+"""Values of the matrix that are worked on at once: 256 KiB as float64."""
 
 
 def check_references(
     target: ArrayLike, references: ArrayLike, inclusion: ArrayLike
-) -> tuple[FloatArray, NDArray[np.floating], BoolArray]:
+) -> tuple[NDArray[np.floating], NDArray[np.floating], BoolArray]:
     """Give back a target's signals, the references' and who was trained with what, checked.
 
     Args:
@@ -41,7 +41,8 @@ def check_references(
         )
     if own.dtype.kind not in "biuf":
         raise NotFiniteScores("target signals are no real numbers", value=own.dtype, remedy="pass floats")
-    own = own.astype(np.float64)
+    if own.dtype not in (np.float32, np.float64):
+        own = own.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(own))
     if bad.size:
         raise NotFiniteScores(

@@ -61,7 +61,7 @@ def scores(
     check_gamma(gamma)
     ratios = log_ratios(target, references, inclusion, mode=mode, offline_a=offline_a)
     if population_inclusion is None:
-        population_inclusion = np.zeros(np.shape(population_references), dtype=np.bool_)
+        population_inclusion = np.broadcast_to(np.False_, np.shape(population_references))
     against = log_ratios(population, population_references, population_inclusion, mode="offline", offline_a=offline_a)
     return dominated(ratios, np.sort(against), gamma)
 
@@ -103,31 +103,30 @@ def log_ratios(
         raise BadProbabilities(
             "a log-probability above zero", value=float(own.max()), remedy="pass log p of the true label"
         )
-    outside, inside = _means(matrix, included, online=mode == "online")
-    marginal = (outside + inside) / 2.0 if mode == "online" else ((1.0 + offline_a) * outside + 1.0 - offline_a) / 2.0
-    result: FloatArray = np.maximum(own, LOG_ZERO) - np.log(np.maximum(marginal, np.nextafter(0.0, 1.0)))
+    models = len(matrix)
+    held = included.sum(axis=0, dtype=np.int32)
+    remedy = "keep the records that `references.covered` names, or train more references"
+    require_counts(models - held, 1, "out of", models, remedy)
+    if mode == "online":
+        require_counts(held, 1, "in", models, remedy)
+    result = np.empty(own.size)
+    for part in blocks(*matrix.shape):
+        marginal = _marginal(matrix[:, part], included[:, part], None if mode == "online" else offline_a)
+        result[part] = np.maximum(own[part], LOG_ZERO) - np.log(np.maximum(marginal, np.nextafter(0.0, 1.0)))
     return result
 
 
-def _means(matrix: NDArray[np.floating], included: BoolArray, *, online: bool) -> tuple[FloatArray, FloatArray]:
-    """Mean probabilities over the references without each record, and over those with it (zeros when not online)."""
-    models, records = matrix.shape
-    outside, inside = np.empty(records), np.zeros(records)
-    kept = np.empty(records, dtype=np.int64)
-    for part in blocks(models, records):
-        values = matrix[:, part].astype(np.float64)
-        if values.max() > ABOVE_ONE:
-            raise BadProbabilities(
-                "a log-probability above zero", value=float(values.max()), remedy="pass log p of the true label"
-            )
-        np.exp(np.maximum(values, LOG_ZERO, out=values), out=values)
-        held = included[:, part]
-        kept[part] = held.sum(axis=0)
-        outside[part] = np.einsum("rn,rn->n", values, ~held) / np.maximum(models - kept[part], 1)
-        if online:
-            inside[part] = np.einsum("rn,rn->n", values, held) / np.maximum(kept[part], 1)
-    remedy = "keep the records that `references.covered` names, or train more references"
-    require_counts(models - kept, 1, "out of", models, remedy)
-    if online:
-        require_counts(kept, 1, "in", models, remedy)
-    return outside, inside
+def _marginal(block: NDArray[np.floating], held: BoolArray, offline_a: float | None) -> FloatArray:
+    """p(x) by the means over exactly the references without each record and, where `offline_a` is None, with it."""
+    values = block.astype(np.float64)
+    if values.max() > ABOVE_ONE:
+        raise BadProbabilities(
+            "a log-probability above zero", value=float(values.max()), remedy="pass log p of the true label"
+        )
+    np.exp(np.maximum(values, LOG_ZERO, out=values), out=values)
+    inside = held.sum(axis=0)
+    mean_out: FloatArray = np.einsum("rn,rn->n", values, ~held) / (len(block) - inside)
+    if offline_a is not None:
+        return ((1.0 + offline_a) * mean_out + 1.0 - offline_a) / 2.0
+    mean_in: FloatArray = np.einsum("rn,rn->n", values, held) / inside
+    return (mean_out + mean_in) / 2.0

@@ -66,7 +66,7 @@ def split_bound(
     delta, confidence = check_delta(delta), check_confidence(confidence)
     choosing_in, held_in = _halves(sorted_scores(members, "members", fewest=FEWEST_TO_SPLIT), rng)
     choosing_out, held_out = _halves(sorted_scores(nonmembers, "nonmembers", fewest=FEWEST_TO_SPLIT), rng)
-    threshold = _best_threshold(choosing_in, choosing_out, delta, confidence)
+    threshold = best_threshold(choosing_in, choosing_out, delta, confidence)
     bound = clopper_pearson(
         true_positives=int(np.count_nonzero(held_in >= threshold)),
         members=held_in.size,
@@ -91,8 +91,11 @@ def _halves(scores: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, F
     return shuffled[: scores.size // 2], shuffled[scores.size // 2 :]
 
 
-def _best_threshold(members: FloatArray, nonmembers: FloatArray, delta: float, confidence: float) -> float:
-    """The threshold with the largest bound, +inf included. Below zero it is not cut, so the best of bad ones wins."""
+def best_threshold(members: FloatArray, nonmembers: FloatArray, delta: float, confidence: float) -> float:
+    """The threshold with the largest bound, +inf included. Below zero it is not cut, so the best of bad ones wins.
+
+    The bound itself is no bound on anything, for it was looked for; take another one on records not used here.
+    """
     curve = roc(members, nonmembers, confidence)
     bounds = refuted_epsilon(
         curve.true_positives, curve.members, curve.false_positives, curve.nonmembers, delta, confidence

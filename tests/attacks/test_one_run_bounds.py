@@ -48,6 +48,24 @@ def chance_of_refuting(guesses, accuracy, refuted):
     return float(stats.binom.sf(low - 1, guesses, accuracy))
 
 
+ELSEWHERE = [
+    (1000, 1000, 650, 1e-9, 0.508202, 1.455081),
+    (1000, 1000, 650, 1e-5, 0.507950, 0.967527),
+    (100_000, 1000, 958, 1e-9, 2.863497, 4.741952),
+    (100_000, 1000, 958, 1e-5, 2.610737, 3.320157),
+    (4000, 100, 97, 1e-5, 2.461697, 3.298086),
+    (500, 500, 250, 1e-5, 0.0, 0.0),
+]
+"""Canaries, guesses, correct, δ, and both bounds as jax-privacy 2.0.0 computes them for fixed guesses."""
+
+
+@pytest.mark.parametrize("row", ELSEWHERE)
+def test_agrees_with_an_independent_implementation(row):
+    *counts, delta, pure, gaussian = row
+    assert bounds.one_run(*counts, delta=delta).epsilon_lower == pytest.approx(pure, abs=2e-6)
+    assert bounds.one_run_fdp(*counts, delta=delta).epsilon_lower == pytest.approx(gaussian, abs=2e-6)
+
+
 class TestOneRun:
     @settings(max_examples=60)
     @given(guessing, st.floats(0, 6), st.sampled_from([0.0, 1e-9, 1e-5, 1e-3, 0.1]))
@@ -90,6 +108,12 @@ class TestOneRun:
         accuracy = special.expit(epsilon)
         refuted = lambda v: bounds.one_run_p_value(guesses, guesses, v, epsilon, 0.0) <= ERROR  # noqa: E731
         assert chance_of_refuting(guesses, accuracy, refuted) <= ERROR
+
+    @pytest.mark.parametrize("guesses", [200, 4000])
+    def test_gaussian(self, guesses):
+        """μ = 1 at δ = 1e-5 is ε = 4.377; every canary is guessed; exactly, at most the stated 5%."""
+        refuted = lambda v: bounds.one_run_p_value(guesses, guesses, v, 4.377, 1e-5) <= ERROR  # noqa: E731
+        assert chance_of_refuting(guesses, special.ndtr(0.5), refuted) <= ERROR
 
     @pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.0, 4.0])
     def test_power(self, epsilon):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from securekd_attacks import BadSetting, NotFiniteScores, TooFewRecords, clopper_pearson, split_bound
 from securekd_attacks.bounds import refuted_epsilon
-from securekd_attacks.split import _best_threshold
+from securekd_attacks.split import best_threshold
 
 scores = st.lists(st.integers(-5, 5), min_size=4, max_size=40)
 
@@ -55,7 +55,7 @@ def test_threshold_is_the_best_of_all_on_its_half():
         hits, alarms = np.sum(members >= threshold), np.sum(nonmembers >= threshold)
         return float(refuted_epsilon(hits, 60, alarms, 50, 1e-5, 0.95))
 
-    chosen = _best_threshold(np.sort(members), np.sort(nonmembers), 1e-5, 0.95)
+    chosen = best_threshold(np.sort(members), np.sort(nonmembers), 1e-5, 0.95)
     assert value(chosen) == max(value(threshold) for threshold in range(20))
 
 
