@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from securekd.checkpoint import Arrays, Saved
-from securekd.knowledge import Bounded
+from securekd.knowledge import Bounded, weighted
 from securekd.plan import Plan, PlannedClient
 from securekd.rounds import (
     RoundOutcome,
@@ -22,7 +22,7 @@ from securekd.rounds import (
     train_clients,
 )
 from securekd.training.tasks import TrainTask, network_of, state_of
-from securekd.weights import model_digest, set_trainable_weights, trainable_weights, weight_update
+from securekd.weights import WeightUpdateShape, model_digest, set_trainable_weights, trainable_weights, weight_update
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +44,14 @@ class GlobalModel:
         state = moved(plan, self.before, plan.question.mean(total, survivors))
         return student_task(plan, *name, state=state)
 
+    def answered(self, plan: Plan, client: PlannedClient, state: Arrays, *, clipped: bool) -> np.ndarray:
+        """A client's update of the model that the round started from, before noise."""
+        shape = plan.question.weights
+        if clipped:
+            return update(plan, shape, self.before, client, state).vector
+        raw = update(plan, shape.unclipped, self.before, client, state).vector
+        return raw if shape.weight_cap is None else weighted(raw, shape.clip, client.size, shape.weight_cap)
+
 
 class FedAvg:
     """Every client starts from the global model, trains, and sends its clipped and noised update."""
@@ -52,7 +60,6 @@ class FedAvg:
         """Train, release updates, add their mean to the global model."""
         plan, question = workshop.plan, workshop.plan.question
         before = first_model(workshop) if previous is None else previous.student
-        start = trainable_weights(network_of(plan.experiment.student.model, plan.shape, 0, before))
         trained = train_clients(
             workshop,
             number,
@@ -60,18 +67,23 @@ class FedAvg:
         )
 
         def bounded(client: PlannedClient) -> Bounded:
-            return weight_update(
-                start,
-                trainable_weights(network_of(client.model, plan.shape, 0, trained[client.name].arrays)),
-                question.weights,
-                examples=len(client.examples),
-                nonfinite=plan.experiment.release.nonfinite,
-            )
+            return update(plan, question.weights, before, client, trained[client.name].arrays)
 
         answer = ask(workshop, number, "release", question, model_digest(before), bounded)
         mean = question.mean(answer.aggregate.total, len(answer.aggregate.survivors))
         student = workshop.store.phase(f"average.{number}", lambda: Saved(arrays=moved(plan, before, mean)))
         return finish_round(number, trained, answer, GlobalModel(before, question.weights.size), student.arrays)
+
+
+def update(plan: Plan, shape: WeightUpdateShape, before: Arrays, client: PlannedClient, after: Arrays) -> Bounded:
+    """One client's bounded update, from the global model to its own."""
+    return weight_update(
+        trainable_weights(network_of(plan.experiment.student.model, plan.shape, 0, before)),
+        trainable_weights(network_of(client.model, plan.shape, 0, after)),
+        shape,
+        examples=client.size,
+        nonfinite=plan.experiment.release.nonfinite,
+    )
 
 
 def first_model(workshop: Workshop) -> Arrays:

@@ -71,6 +71,7 @@ def _central(plan: Plan, *, private: bool) -> TrainTask:
         inputs=np.concatenate([c.examples.inputs for c in plan.clients]),
         labels=np.concatenate([labels_of(c.examples) for c in plan.clients]),
         learning_rate=settings.learning_rate or training.learning_rate,
+        absent=sum(c.absent for c in plan.clients),
     )
     return _whole_budget(plan, task) if private else replace(task, dp=None)
 

@@ -122,8 +122,11 @@ def summary(result: Result, out: Path) -> None:
     leaks = Table("observation point", "attack", "AUC", "95% interval", title="measured leakage (0.5 is chance)")
     leaks.columns[3].header = f"{result.leakage[0].confidence:.0%} interval"
     for leak in result.leakage:
-        leaks.add_row(leak.point, leak.attack, f"{leak.auc:.3f}", f"{leak.auc_ci[0]:.3f} to {leak.auc_ci[1]:.3f}")
+        if leak.round in (None, result.communication.rounds):
+            leaks.add_row(leak.point, leak.attack, f"{leak.auc:.3f}", f"{leak.auc_ci[0]:.3f} to {leak.auc_ci[1]:.3f}")
     console.print(leaks)
+    if result.canaries is not None or result.replays:
+        console.print(_bounds_table(result))
     if result.environment.noise == "seeded":
         click.echo("the noise was seeded: nothing is protected in this run")
     click.echo(f"report: {out / 'report.html'}")
@@ -168,6 +171,25 @@ def _event_table(entries: Iterable[Entry]) -> Table:
         table.add_row(
             phase, f"one {unit}", NEIGHBOUR_WORDS[neighbours], ", ".join(views), f"{event.kind}: {said}", str(times)
         )
+    return table
+
+
+def _bounds_table(result: Result) -> Table:
+    """The lower bounds of canaries and of replays after the last round, beside the ledger's ε."""
+    table = Table("observation point", "of", "ε at least", "ε proven", title="lower bounds beside the ledger")
+    last = result.communication.rounds
+    found = [
+        (b.point, f"{b.kind} canaries, {b.attack} attack", b.epsilon_lower, b.epsilon)
+        for b in (() if result.canaries is None else result.canaries.bounds)
+        if b.round == last
+    ]
+    for r in result.replays:
+        if r.round == last:
+            found.append((r.point, "replayed releases, any noise", r.epsilon_lower, r.epsilon))
+            if r.epsilon_lower_gaussian is not None:
+                found.append((r.point, "replayed releases, if Gaussian", r.epsilon_lower_gaussian, r.epsilon))
+    for point, of, lower, epsilon in found:
+        table.add_row(point, of, f"{lower:.3g}", "none" if epsilon is None else f"{epsilon:.4g}")
     return table
 
 

@@ -6,7 +6,7 @@ entry, the weight itself, so that neither the weighted sum nor the sum of weight
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -149,6 +149,11 @@ class SoftLabelShape:
         if self.weight_cap is not None:
             l2, l1 = math.hypot(l2, c), l1 + c
         return Bounds(l2, l1, max(entry, c), self.length)
+
+    @property
+    def unclipped(self) -> "SoftLabelShape":
+        """The same scores with nothing that bounds them, and no weight: what a client has before its clip."""
+        return replace(self, clip=replace(self.clip, bound=math.inf), weight_cap=None)
 
     def mean(self, total: np.ndarray, survivors: float) -> np.ndarray:
         """The mean of the survivors' scores (m, C); votes as centred shares."""

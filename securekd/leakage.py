@@ -1,10 +1,12 @@
 """Leakage as a measured quantity: membership inference at every point where an adversary may stand.
 
-Members are private records, non-members test records. At `client_model` and `client_release` a record is scored by one
+Members are private records, non-members test records. At points that show one client, a record is scored by one
 client's model (members by their own client's, test records dealt out among the clients), so that no record is counted
 twice. Test records are dealt class by class in proportion to what each client holds: otherwise a client with few
-classes would seem to leak its members, when only its labels differ from the test set's. Where a point shows scores on
-the transfer set, or weight updates, and no model, the adversary makes a model of them, exactly as the server does.
+classes would seem to leak its members, when only its labels differ from the test set's.
+
+Where canaries are planted, they are told in from out apart from these records, with a bound from the one run. Where
+the release path is replayed, the optimal test stands at every point that noise protects, for a whole client.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.special import ndtr
 
+from securekd.canaries import CanaryKind
 from securekd.checkpoint import Arrays
 from securekd.data import Examples, holdings
 from securekd.errors import RunError
@@ -21,25 +25,37 @@ from securekd.experiment import Model
 from securekd.parallel import Perform
 from securekd.plan import Plan
 from securekd.plugins import named
-from securekd.record import POINTS, Leakage, Point, Rate
+from securekd.points import Held, observed, seen_by
+from securekd.privacy.accountant import example_epsilon, guarantee
+from securekd.privacy.events import View
+from securekd.privacy.ledger import LedgerFile
+from securekd.record import Canaries, CanaryBound, CanaryRecord, Leakage, Point, Rate, Replay
+from securekd.replay import ReleasePath, Replayed, ReplayedPoint, refuted, replay
 from securekd.rounds import RoundOutcome
-from securekd.training.tasks import TrainTask, network_of
+from securekd.training.tasks import network_of
 from securekd_attacks import (
     Attack,
     AttackInputError,
     EntropyAttack,
     LossAttack,
     MembershipScores,
+    Provenance,
     Signals,
     auc,
+    gaussian_tpr,
     membership_scores,
+    one_run,
+    one_run_bound,
     split_bound,
     tpr_at_fpr,
 )
 
-RATES: tuple[Literal["0.1", "0.01", "0.001"], ...] = ("0.1", "0.01", "0.001")
+FPR = Literal["0.1", "0.01", "0.001"]
+RATES: tuple[FPR, ...] = ("0.1", "0.01", "0.001")
 
 ATTACKS: dict[str, Callable[[], Attack]] = {"loss": LossAttack, "entropy": EntropyAttack}
+
+CANARY_POINTS: tuple[Point, ...] = ("client_model", "student")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,51 +68,80 @@ class Target:
     nonmembers: Examples
 
 
-def measure(plan: Plan, last: RoundOutcome, perform: Perform, epsilon: float | None) -> tuple[Leakage, ...]:
-    """Attack all four observation points after the last round.
+@dataclass(frozen=True)
+class Measured:
+    """What was measured, as the record has it."""
+
+    leakage: tuple[Leakage, ...]
+    canaries: Canaries | None
+    replays: tuple[Replay, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One attack's scores, before any bound: how many bounds there are decides the confidence of each.
+
+    Attributes:
+        point: where.
+        round: after which round.
+        scores: of members and non-members; of canaries, those in and those out.
+        kind: of canaries; None for ordinary records.
+    """
+
+    point: Point
+    round: int
+    scores: MembershipScores
+    kind: CanaryKind | None = None
+
+
+def measure(plan: Plan, outcomes: Sequence[RoundOutcome], perform: Perform, ledger: LedgerFile) -> Measured:
+    """Attack the observation points that the experiment asks for.
 
     Args:
         plan: the run's plan.
-        last: outcome of the last round.
+        outcomes: of all rounds.
         perform: carries out the adversary's own distillations.
-        epsilon: example-level ε that every point must stay below; None where none is given.
+        ledger: with every event of the run.
+
+    Raises:
+        RunError: if an attack cannot be made.
     """
-    found: list[Leakage] = []
-    for point, targets in _points(plan, last, perform).items():
-        members, nonmembers = (_signals(plan, targets, side) for side in ("members", "nonmembers"))
-        for attack in plan.attacks:
-            try:
-                scores = membership_scores(attack, members, nonmembers)
-                found.append(_leakage(plan, point, scores, epsilon))
-            except AttackInputError as error:
-                raise RunError(f"the attack {attack.name!r} cannot be made at {point}: {error}") from error
-    return tuple(found)
+    watched = outcomes if plan.experiment.audit.points == "all" else outcomes[-1:]
+    rounds = [outcome.number for outcome in watched]
+    found = [one for outcome in watched for one in attacked(plan, outcome, perform)]
+    played = _played(plan) if plan.experiment.audit.replays else {}
+    sampled = plan.question.release.exposure.sampling_rate < 1
+    bounds = len(found) + len(played) * len(rounds) * (1 if sampled else 2)
+    confidence = plan.experiment.audit.confidence
+    each = 1 - (1 - confidence) / bounds  # Bonferroni: all bounds of the record hold together with `confidence`
+    epsilon = {n: example_epsilon(ledger.until(n)) for n in rounds}
+    ordinary = tuple(_leakage(plan, one, epsilon[one.round], each) for one in found if one.kind is None)
+    planted = tuple(_canary_bound(plan, one, one.kind, epsilon[one.round], each) for one in found if one.kind)
+    replays = tuple(
+        _replay(plan, point, n, scores, ledger.until(n), each) for n in rounds for point, scores in played.items()
+    )
+    return Measured(ordinary, _canaries(plan, planted), replays)
+
+
+def attacked(plan: Plan, outcome: RoundOutcome, perform: Perform) -> list[Found]:
+    """Every attack at every point after one round, on ordinary records and on each kind of canaries."""
+    found: list[Found] = []
+    held = observed(plan, outcome, perform)
+    for point, models in held.items():
+        targets = _targets(plan, models)
+        found += [Found(point, outcome.number, scores) for scores in _scores(plan, point, targets, None)]
+    if plan.canaries is not None:
+        coin = Provenance("bernoulli", 0.5)
+        for point in CANARY_POINTS:
+            for kind in plan.experiment.audit.canary_kinds:
+                targets = _canary_targets(plan, held[point], kind)
+                found += [Found(point, outcome.number, s, kind) for s in _scores(plan, point, targets, coin)]
+    return found
 
 
 def attack_named(name: str) -> Attack:
     """The attack that a configuration names."""
     return named("attack", name, ATTACKS)
-
-
-def _points(plan: Plan, last: RoundOutcome, perform: Perform) -> dict[Point, list[Target]]:
-    everyone = _together([c.examples for c in plan.clients])
-    summed = _together([c.examples for c in plan.clients if c.name in last.answer.aggregate.survivors])
-    test = plan.data.test
-    shares = nonmember_shares(plan)
-    guesses = list(perform(_surrogates(plan, last)))
-    student = plan.experiment.student.model
-    return {
-        "client_model": [
-            Target(c.model, last.clients[c.name], c.examples, share)
-            for c, share in zip(plan.clients, shares, strict=True)
-        ],
-        "client_release": [
-            Target(student, guess.arrays, c.examples, share)
-            for c, guess, share in zip(plan.clients, guesses[:-1], shares, strict=True)
-        ],
-        "aggregate": [Target(student, guesses[-1].arrays, summed, test)],
-        "student": [Target(student, last.student, everyone if last.number > 1 else summed, test)],
-    }
 
 
 def nonmember_shares(plan: Plan) -> list[Examples]:
@@ -114,13 +159,49 @@ def nonmember_shares(plan: Plan) -> list[Examples]:
     return [test.take(np.sort(np.concatenate(parts))) for parts in dealt]
 
 
-def _surrogates(plan: Plan, last: RoundOutcome) -> list[TrainTask]:
-    """What an adversary makes of each release, and of the sum of the last round."""
-    answer = last.answer
+def _targets(plan: Plan, models: Sequence[Held]) -> list[Target]:
+    shares = nonmember_shares(plan)
+    own = [_ordinary(plan, i) for i in range(len(plan.clients))]
+    alone = len(models) == len(plan.clients)
     return [
-        *(last.taught.surrogate(plan, answer.releases[c.name], 1, "surrogate", c.name) for c in plan.clients),
-        last.taught.surrogate(plan, answer.aggregate.total, len(answer.aggregate.survivors), "surrogate", "aggregate"),
+        Target(
+            held.model,
+            held.state,
+            _together([own[i] for i in held.clients]),
+            shares[held.clients[0]] if alone else plan.data.test,
+        )
+        for held in models
     ]
+
+
+def _ordinary(plan: Plan, client: int) -> Examples:
+    dealt = plan.data.clients[client]
+    return dealt if plan.canaries is None else plan.canaries.ordinary(client, dealt)
+
+
+def _canary_targets(plan: Plan, models: Sequence[Held], kind: CanaryKind) -> list[Target]:
+    canaries = plan.canaries
+    if canaries is None:
+        return []
+    chosen, coins = canaries.kinds == kind, canaries.coins()
+
+    def of(held: Held, side: np.ndarray) -> Examples:
+        return _together([canaries.of(i, plan.data.clients[i], side) for i in held.clients])
+
+    return [Target(h.model, h.state, of(h, chosen & coins), of(h, chosen & ~coins)) for h in models]
+
+
+def _scores(
+    plan: Plan, point: Point, targets: Sequence[Target], provenance: Provenance | None
+) -> list[MembershipScores]:
+    found = []
+    members, nonmembers = (_signals(plan, targets, side) for side in ("members", "nonmembers"))
+    for attack in plan.attacks:
+        try:
+            found.append(membership_scores(attack, members, nonmembers, provenance))
+        except AttackInputError as error:
+            raise RunError(f"the attack {attack.name!r} cannot be made at {point}: {error}") from error
+    return found
 
 
 def _signals(plan: Plan, targets: Sequence[Target], side: str) -> Signals:
@@ -136,29 +217,29 @@ def _signals(plan: Plan, targets: Sequence[Target], side: str) -> Signals:
         )
         labels.append(labels_of(examples))
         ids.append(examples.ids)
+    if not ids:
+        raise RunError(f"there are no {side} to attack with; raise data.test, or audit.canaries where there are some")
     return Signals(np.concatenate(log_probs), np.concatenate(labels), np.concatenate(ids).tolist())
 
 
-def _leakage(plan: Plan, point: Point, scores: MembershipScores, epsilon: float | None) -> Leakage:
+def _leakage(plan: Plan, found: Found, epsilon: float | None, each: float) -> Leakage:
     confidence, delta = plan.experiment.audit.confidence, plan.experiment.privacy.delta
-    bounds = len(POINTS) * len(plan.attacks)
+    scores, point = found.scores, found.point
     area = auc(scores.members, scores.nonmembers, confidence)
-    rates = {rate: tpr_at_fpr(scores.members, scores.nonmembers, float(rate), confidence) for rate in RATES}
-    bound = split_bound(
-        scores.members,
-        scores.nonmembers,
-        delta,
-        1 - (1 - confidence) / bounds,  # Bonferroni: all bounds of the record hold together with `confidence`
-        rng=plan.randomness.public("audit", point, scores.attack),
-    )
+    last = found.round == plan.experiment.rounds
+    labels = (point, scores.attack) if last else (point, scores.attack, found.round)
+    try:
+        bound = split_bound(
+            scores.members, scores.nonmembers, delta, each, rng=plan.randomness.public("audit", *labels)
+        )
+    except AttackInputError as error:
+        raise RunError(f"the attack {scores.attack!r} cannot be made at {point}: {error}") from error
     return Leakage(
         point=point,
         attack=scores.attack,
         auc=area.value,
         auc_ci=(area.low, area.high),
-        tpr_at_fpr={
-            rate: Rate(value=r.value, low=r.low, high=r.high, resolved=r.resolved) for rate, r in rates.items()
-        },
+        tpr_at_fpr=_rates(scores.members, scores.nonmembers, confidence),
         epsilon_lower=bound.epsilon_lower,
         confidence=confidence,
         members=len(scores.members),
@@ -166,18 +247,119 @@ def _leakage(plan: Plan, point: Point, scores: MembershipScores, epsilon: float 
         epsilon=epsilon,
         comparable=plan.experiment.data.partition.kind != "column" and plan.experiment.data.test_source is None,
         assumptions=bound.assumptions,
-        seen_by=_seen_by(plan, point),
+        seen_by=seen_by(plan, point),
+        round=found.round,
     )
 
 
-def _seen_by(plan: Plan, point: Point) -> str:
-    if point == "client_model":
-        return "the client itself, and whoever takes its model"
+def _canary_bound(plan: Plan, found: Found, kind: CanaryKind, epsilon: float | None, each: float) -> CanaryBound:
+    confidence, delta, scores = plan.experiment.audit.confidence, plan.experiment.privacy.delta, found.scores
+    area = auc(scores.members, scores.nonmembers, confidence)
+    guesses = (len(scores.members) + len(scores.nonmembers) + 1) // 2
+    bound = one_run_bound(scores, guesses, delta, each)
+    return CanaryBound(
+        point=found.point,
+        round=found.round,
+        kind=kind,
+        attack=scores.attack,
+        auc=area.value,
+        auc_ci=(area.low, area.high),
+        canaries=bound.canaries,
+        guesses=bound.guesses,
+        correct=bound.correct,
+        epsilon_lower=bound.epsilon_lower,
+        epsilon_largest=one_run(bound.canaries, guesses, guesses, delta, each).epsilon_lower,
+        confidence=confidence,
+        epsilon=epsilon,
+        delta=delta,
+        assumptions=bound.assumptions,
+        warnings=bound.warnings,
+        seen_by=seen_by(plan, found.point),
+    )
+
+
+def _canaries(plan: Plan, bounds: tuple[CanaryBound, ...]) -> Canaries | None:
+    planted = plan.canaries
+    if planted is None:
+        return None
+    records = tuple(
+        CanaryRecord(
+            client=plan.clients[c].name, id=int(plan.data.clients[c].ids[r]), kind=k, label=int(y), included=bool(i)
+        )
+        for k, c, r, y, i in zip(
+            planted.kinds, planted.clients, planted.rows, planted.labels, planted.coins(), strict=True
+        )
+    )
+    return Canaries(planted=records, bounds=bounds)
+
+
+def _played(plan: Plan) -> dict[ReplayedPoint, Replayed]:
+    """The release path of the run's plan, replayed over the fewest clients whose sum is opened."""
+    clients, colluders = plan.threshold, max(1, plan.experiment.cohort.colluders)
+    paths = [
+        ReleasePath.as_promised(question, clients, colluders if colluders < clients else 0)
+        for question in (plan.check, plan.question)
+        if question is not None
+    ]
+    return replay(
+        paths, trials=plan.experiment.audit.replays, rounds=plan.experiment.rounds, secret=plan.randomness.secret
+    )
+
+
+def _replay(plan: Plan, point: ReplayedPoint, number: int, scores: Replayed, ledger: LedgerFile, each: float) -> Replay:
+    confidence, delta = plan.experiment.audit.confidence, plan.experiment.privacy.client_delta
+    exposure, view = plan.question.release.exposure, _view(plan, point)
+    present, absent, mu = scores.present[number - 1], scores.absent[number - 1], float(scores.mu[number - 1])
+    shown, area = refuted(present, absent, mu, delta, each), auc(present, absent, confidence)
+    proven = None if view is None else guarantee(ledger, "client", view)
+    rate = exposure.sampling_rate
+    colluders = max(1, plan.experiment.cohort.colluders)
+    return Replay(
+        point=point,
+        round=number,
+        view=view,
+        unit="client",
+        neighbours=exposure.neighbours,
+        clients=1 if point == "client_release" else plan.threshold,
+        colluders=colluders if point == "aggregate_minus_colluders" else 0,
+        trials=len(present),
+        mu=mu,
+        auc=area.value,
+        auc_ci=(area.low, area.high),
+        auc_promised=(1 - rate) / 2 + rate * float(ndtr(mu / 2**0.5)),
+        tpr_at_fpr=_rates(present, absent, confidence),
+        tpr_promised={r: (1 - rate) * float(r) + rate * gaussian_tpr(mu, float(r)) for r in RATES},
+        epsilon_lower=shown.counts.epsilon_lower,
+        epsilon_lower_gaussian=shown.gaussian.epsilon_lower if rate == 1 else None,
+        epsilon_largest=shown.largest,
+        confidence=confidence,
+        epsilon=None if proven is None else proven.epsilon,
+        delta=delta,
+        why="no other party is at this point" if proven is None else proven.why,
+        assumptions=shown.counts.assumptions,
+        assumptions_gaussian=shown.gaussian.assumptions if rate == 1 else (),
+        seen_by=_replay_seen_by(plan, point, colluders),
+    )
+
+
+def _view(plan: Plan, point: ReplayedPoint) -> View | None:
+    """The view whose ε a point is set beside: the one whose unknown noise is what is unknown there."""
     if point == "client_release":
-        return "the client alone: the server gets sums" if plan.aggregator.sums_only else "the server"
+        return None if plan.aggregator.sums_only else "server"
+    return "public" if point == "aggregate" else "clients"
+
+
+def _replay_seen_by(plan: Plan, point: ReplayedPoint, colluders: int) -> str:
+    if point == "client_release":
+        return seen_by(plan, point)
     if point == "aggregate":
-        return "the server, and in the next round the clients"
-    return "everybody to whom the student is given"
+        return "whoever sees the sum of the fewest clients that are summed, and nobody's noise"
+    return f"a participant, or the server, with the noise of {colluders} of the fewest clients that are summed"
+
+
+def _rates(members: np.ndarray, nonmembers: np.ndarray, confidence: float) -> dict[FPR, Rate]:
+    found = {rate: tpr_at_fpr(members, nonmembers, float(rate), confidence) for rate in RATES}
+    return {k: Rate(value=r.value, low=r.low, high=r.high, resolved=r.resolved) for k, r in found.items()}
 
 
 def _together(parts: list[Examples]) -> Examples:

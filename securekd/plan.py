@@ -5,7 +5,7 @@ by the accountant from the very events that the run will write to its ledger.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from securekd.aggregation import Aggregate, Aggregator, LimitedAggregator, Terms, aggregator_named
+from securekd.canaries import Canaries, choose_canaries
 from securekd.data import Examples, FederatedData, load_federated
 from securekd.data.examples import transfer_digest
 from securekd.data.features import public_features
@@ -45,14 +46,21 @@ class PlannedClient:
     Attributes:
         key: its number as a word, which names its files; `name` may be anything.
         name: as the data has it.
-        examples: private.
+        examples: private, as it trains on them.
         model: to be trained.
+        absent: canaries of its own whose coins kept them out of `examples`.
     """
 
     key: str
     name: str
     examples: Examples
     model: ClientModel
+    absent: int = 0
+
+    @property
+    def size(self) -> int:
+        """Its number of examples, which is public to the example-level guarantee."""
+        return len(self.examples) + self.absent
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +80,7 @@ class Plan:
         strategy: who teaches whom.
         attacks: how leakage is measured.
         shared: folder in which several runs keep what they have in common; None: none.
+        canaries: records that coins keep in or out of training; None without.
     """
 
     experiment: Experiment
@@ -86,6 +95,7 @@ class Plan:
     strategy: "Strategy"
     attacks: "tuple[Attack, ...]"
     shared: Path | None = None
+    canaries: Canaries | None = None
 
     @property
     def randomness(self) -> Randomness:
@@ -170,6 +180,17 @@ class Plan:
         """What the run will be able to promise."""
         return guarantees(self.ledger())
 
+    def planted(self, included: np.ndarray) -> "Plan":
+        """This plan with its canaries planted as coins (M,) fell; `data` stays as it was dealt."""
+        if self.canaries is None:
+            return self
+        canaries = self.canaries.tossed(included)
+        clients = tuple(
+            replace(c, examples=changed, absent=len(c.examples) - len(changed))
+            for c, changed in ((c, canaries.planted(i, c.examples)) for i, c in enumerate(self.clients))
+        )
+        return replace(self, clients=clients, canaries=canaries)
+
     def rehearse(self) -> list[Aggregate]:
         """A round's aggregations, of zeros in place of releases: their bytes are those of a round."""
         questions = [(self.question, self.rows(1))]
@@ -223,6 +244,11 @@ def make_plan(experiment: Experiment) -> Plan:
             refuse_unreachable(asked.release.mechanism, len(clients))
             if isinstance(summing, LimitedAggregator):
                 summing.refuse_unfit(len(clients), asked.knowledge.length, asked.release.mechanism.magnitude)
+    if experiment.audit.replays and not question.release.mechanism.sigma:
+        raise SettingError(
+            f"audit.replays = {experiment.audit.replays} measures the noise of releases, and there is none; set "
+            "release.noise (fedavg.noise for weights) or privacy.client_epsilon, or leave audit.replays out"
+        )
     return Plan(
         experiment=experiment,
         data=data,
@@ -235,7 +261,16 @@ def make_plan(experiment: Experiment) -> Plan:
         aggregator=summing,
         strategy=strategy,
         attacks=attacks,
+        canaries=_canaries(experiment, data),
     )
+
+
+def _canaries(experiment: Experiment, data: FederatedData) -> Canaries | None:
+    audit = experiment.audit
+    if not audit.canaries:
+        return None
+    rng = Randomness("seeded", experiment.seed).public("canaries")
+    return choose_canaries(data.clients, audit.canary_kinds, audit.canaries, len(data.classes), rng)
 
 
 def _check_device(name: str) -> None:

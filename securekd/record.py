@@ -6,7 +6,7 @@ are computed from it. What may be shared is the student.
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,8 +15,17 @@ from securekd.privacy.events import Neighbours, Unit, View
 
 SCHEMA: Literal["securekd.result/1"] = "securekd.result/1"
 
-Point = Literal["client_model", "client_release", "aggregate", "student"]
+Point = Literal[
+    "client_model",
+    "raw_release",
+    "clipped_release",
+    "client_release",
+    "aggregate",
+    "aggregate_minus_colluders",
+    "student",
+]
 POINTS: tuple[Point, ...] = ("client_model", "client_release", "aggregate", "student")
+ALL_POINTS: tuple[Point, ...] = get_args(Point)
 
 
 class _Part(BaseModel):
@@ -137,6 +146,77 @@ class Leakage(_Part):
     )
     assumptions: tuple[str, ...] = Field(description="what must hold for epsilon_lower to hold")
     seen_by: str = Field(description="who stands at this point in this run")
+    round: int | None = Field(None, description="after which round; null: the last")
+
+
+class CanaryRecord(_Part):
+    """One canary: whose record it is, and whether its coin put it into training. This is private data of the client."""
+
+    client: str
+    id: int = Field(description="the record's number in its source")
+    kind: Literal["mislabelled", "natural"]
+    label: int = Field(description="index of the class that it is trained under")
+    included: bool
+
+
+class CanaryBound(_Part):
+    """What one attack shows of one kind of canaries at one point: all in one run, a fair coin for each."""
+
+    point: Point
+    round: int = Field(description="after which round")
+    kind: Literal["mislabelled", "natural"]
+    attack: str
+    auc: float
+    auc_ci: tuple[float, float]
+    canaries: int
+    guesses: int = Field(description="canaries that the attack does not abstain from: half of them, fixed beforehand")
+    correct: int
+    epsilon_lower: float = Field(description="lower bound on ε; all of a record hold together with `confidence`")
+    epsilon_largest: float = Field(description="what the same number of guesses would show, were all of them right")
+    confidence: float
+    epsilon: float | None = Field(description="the example-level ε after this round; null: none is given")
+    delta: float
+    assumptions: tuple[str, ...]
+    warnings: tuple[str, ...]
+    seen_by: str
+
+
+class Canaries(_Part):
+    """The records that coins kept in or out of training, and what they show."""
+
+    planted: tuple[CanaryRecord, ...]
+    bounds: tuple[CanaryBound, ...]
+
+
+class Replay(_Part):
+    """The release path played again, with the longest vector of a client and without it, under the optimal test."""
+
+    point: Literal["client_release", "aggregate", "aggregate_minus_colluders"]
+    round: int = Field(description="after so many rounds, all of which the adversary saw")
+    view: View | None = Field(description="whose ε stands beside it; null: nobody but the client is at this point")
+    unit: Unit
+    neighbours: Neighbours
+    clients: int = Field(description="in a sum: the fewest that is ever opened")
+    colluders: int = Field(description="of these, whose noise is known at `aggregate_minus_colluders`")
+    trials: int = Field(description="in each of the two worlds")
+    mu: float = Field(description="promised: distance of the worlds over the unknown noise's standard deviation")
+    auc: float
+    auc_ci: tuple[float, float]
+    auc_promised: float = Field(description="of the optimal test, were the noise normal and as promised")
+    tpr_at_fpr: dict[Literal["0.1", "0.01", "0.001"], Rate]
+    tpr_promised: dict[Literal["0.1", "0.01", "0.001"], float]
+    epsilon_lower: float = Field(description="with no assumption on the noise's law; all of a record hold together")
+    epsilon_lower_gaussian: float | None = Field(
+        description="if the trade-off is Gaussian; null where client sampling makes it another"
+    )
+    epsilon_largest: float = Field(description="the most that the latter could show with so many trials")
+    confidence: float
+    epsilon: float | None = Field(description="the ledger's, after this round; null: none is given")
+    delta: float
+    why: str | None = Field(description="why none is given")
+    assumptions: tuple[str, ...]
+    assumptions_gaussian: tuple[str, ...]
+    seen_by: str
 
 
 class MeanMax(_Part):
@@ -191,6 +271,8 @@ class Result(_Part):
     leakage: tuple[Leakage, ...]
     communication: Communication
     compute: Compute
+    canaries: Canaries | None = Field(None, description="null where none were planted (audit.canaries)")
+    replays: tuple[Replay, ...] = Field((), description="empty where nothing was replayed (audit.replays)")
 
     def to_json(self) -> bytes:
         """The file's bytes; NaN and infinity cannot occur in it."""

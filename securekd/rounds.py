@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -56,6 +56,21 @@ class Taught(Protocol):
             total: integers (d,): a sum of releases, or one.
             survivors: how many are in it.
             name: labels of the task's randomness.
+        """
+
+
+@runtime_checkable
+class Watched(Taught, Protocol):
+    """What was taught by clients whose answers can be looked at before noise came to them, as `audit.points` asks."""
+
+    def answered(self, plan: Plan, client: PlannedClient, state: Arrays, *, clipped: bool) -> np.ndarray:
+        """A client's answer in this round without noise: (d,), in the data's unit.
+
+        Args:
+            plan: the run's plan.
+            client: whose answer.
+            state: its weights after its training in this round.
+            clipped: after the clip; otherwise before it.
         """
 
 
@@ -196,6 +211,7 @@ def private_task(
         micro_batch=runtime.micro_batch,
         device=runtime.device,
         shared=plan.shared,
+        absent=client.absent,
     )
 
 
@@ -251,8 +267,7 @@ def release(
     """One client's release: its bounded answer (zeros, where its coin says so), rounded, with noise."""
     answer = bounded(client)
     randomness = plan.randomness.secret(phase, client.name, number)
-    sampled = len(randomness.poisson_sample(1, question.release.exposure.sampling_rate))
-    integers = question.release.mechanism.release(sampled * answer.vector, randomness)
+    integers = question.release.draw(answer.vector, randomness)
     return Saved(arrays={"integers": integers}, info={"clipped": answer.clipped, "zeroed": answer.zeroed})
 
 

@@ -16,19 +16,20 @@ from torch import nn
 
 from securekd.aggregation import HomomorphicAggregator
 from securekd.baselines import Baselines, baselines
-from securekd.checkpoint import PhaseStore
+from securekd.checkpoint import PhaseStore, Saved
 from securekd.config import load_experiment, to_toml
 from securekd.data import holdings
-from securekd.errors import FolderError, PromiseError
+from securekd.errors import FolderError
 from securekd.evaluation import labels_of, utility
-from securekd.experiment import Experiment, Privacy
+from securekd.experiment import Experiment
 from securekd.files import alone_in, write_atomically
-from securekd.leakage import measure
+from securekd.leakage import Measured, measure
 from securekd.models.folder import save_model
 from securekd.parallel import performer
 from securekd.plan import Plan, make_plan
 from securekd.privacy.accountant import Guarantee, guarantees
 from securekd.privacy.ledger import Ledger, LedgerFile
+from securekd.promises import refuse_leak, refuse_overspending
 from securekd.record import (
     SCHEMA,
     Communication,
@@ -36,7 +37,6 @@ from securekd.record import (
     Environment,
     GuaranteeRecord,
     Holdings,
-    Leakage,
     MeanMax,
     PrivacyRecord,
     Result,
@@ -132,6 +132,7 @@ def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
     count = _Counter(phases(plan), on_progress)
     store = PhaseStore(out / "state", count)
     _same_data(plan, out / "state" / "data.sha256")
+    plan = _planted(plan, store)
     ledger = Ledger(out / "ledger.json", noise=plan.experiment.privacy.noise, delta=plan.delta)
     _nothing_lost(plan, store, ledger, out)
     start = time.monotonic()
@@ -143,12 +144,12 @@ def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
         compared = baselines(plan, store, perform if plan.shared is None else SharedWork(plan.shared, perform))
         proven = guarantees(ledger.file)
         before = time.monotonic()
-        leakage = measure(plan, outcomes[-1], perform, example_epsilon(proven))
+        measured = measure(plan, outcomes, perform, ledger.file)
         audit_seconds = time.monotonic() - before
-    result = _result(plan, outcomes, compared, ledger.file, proven, leakage, _compute(store, audit_seconds, start))
+    result = _result(plan, outcomes, compared, ledger.file, proven, measured, _compute(store, audit_seconds, start))
     _finish(plan, out, outcomes[-1], result)
     refuse_overspending(plan.experiment.privacy, proven)
-    refuse_leak(leakage)
+    refuse_leak(measured)
     return result
 
 
@@ -160,44 +161,20 @@ def phases(plan: Plan) -> int:
         + clients
         + 1
         + (plan.dp is not None)
+        + (plan.canaries is not None)
     )
 
 
-def example_epsilon(proven: tuple[Guarantee, ...]) -> float | None:
-    """The ε for one example that holds wherever an adversary stands, or None."""
-    found = [g.epsilon for g in proven if g.unit == "example"]
-    return max(e for e in found if e is not None) if found and None not in found else None
-
-
-def refuse_overspending(asked: Privacy, proven: tuple[Guarantee, ...]) -> None:
-    """Raise `PromiseError` if the ledger proves more than the ε that was asked for: calibration is checked afterwards.
-
-    Nothing can be checked where no ε is given (seeded noise, no DP-SGD); the record says so.
-    """
-    for found in proven:
-        if found.unit == "example":
-            target = asked.epsilon if asked.dp_sgd else None
-        else:
-            target = asked.client_epsilon if found.view == "server" else None
-        if target is not None and found.epsilon is not None and found.epsilon > target * (1 + 1e-9):
-            raise PromiseError(
-                f"against {found.view}, the ledger proves ε = {found.epsilon:.6g} for one {found.unit}, above the "
-                f"{target:.6g} that was asked for: this is a bug, report it"
-            )
-
-
-def refuse_leak(leakage: tuple[Leakage, ...]) -> None:
-    """Raise `PromiseError` if an attack proves more leakage than the accountant allows.
-
-    Where non-members are not drawn as members are (institutions that differ, a test set from elsewhere), a classifier
-    tells the two apart without any leak, and nothing is concluded.
-    """
-    for found in leakage:
-        if found.comparable and found.epsilon is not None and found.epsilon_lower > found.epsilon:
-            raise PromiseError(
-                f"the {found.attack} attack at {found.point} proves ε ≥ {found.epsilon_lower:.3g} with "
-                f"{found.confidence:.0%} confidence, above the promised {found.epsilon:.3g}: this is a bug, report it"
-            )
+def _planted(plan: Plan, store: PhaseStore) -> Plan:
+    """The plan with canaries planted by coins that are tossed once: a resumed run finds them as they fell."""
+    canaries = plan.canaries
+    if canaries is None:
+        return plan
+    coins = store.phase(
+        "canaries",
+        lambda: Saved(arrays={"included": canaries.toss(plan.randomness.secret("canaries")).astype(np.uint8)}),
+    )
+    return plan.planted(coins.arrays["included"].astype(bool))
 
 
 def _same_data(plan: Plan, path: Path) -> None:
@@ -253,7 +230,7 @@ def _result(
     compared: Baselines,
     ledger: LedgerFile,
     proven: tuple[Guarantee, ...],
-    leakage: tuple[Leakage, ...],
+    measured: Measured,
     compute: Compute,
 ) -> Result:
     rounds = tuple(_round(plan, outcome) for outcome in outcomes)
@@ -281,9 +258,11 @@ def _result(
             server_sees=server_sees(plan),
             ledger_sha256=hashlib.sha256(ledger.to_json()).hexdigest(),
         ),
-        leakage=leakage,
+        leakage=measured.leakage,
         communication=_communication(plan, outcomes),
         compute=compute,
+        canaries=measured.canaries,
+        replays=measured.replays,
     )
 
 

@@ -13,10 +13,10 @@ from functools import partial
 import numpy as np
 
 from securekd.averaging import FedAvg
-from securekd.checkpoint import Saved
+from securekd.checkpoint import Arrays, Saved
 from securekd.consensus import Known, consensus_of, mean_of, remembered, scores_to_consensus, winners
 from securekd.errors import RunError
-from securekd.knowledge import Bounded, soft_labels
+from securekd.knowledge import Bounded, soft_labels, weighted
 from securekd.plan import Plan, PlannedClient
 from securekd.plugins import named
 from securekd.privacy.release import ReleasePhase
@@ -64,6 +64,15 @@ class Consensus:
         """Distil a model of one's own from the mean scores of the rows that were answered."""
         consensus = scores_to_consensus(plan.experiment, plan.question.mean(total, survivors))
         return student_task(plan, *name, lessons=(lesson(plan, self.rows, consensus),))
+
+    def answered(self, plan: Plan, client: PlannedClient, state: Arrays, *, clipped: bool) -> np.ndarray:
+        """A client's scores on the rows that were answered, before noise."""
+        question, trained = plan.question, {client.name: Saved(arrays=state)}
+        if clipped:
+            return scores(plan, question, self.rows, trained, client).vector
+        shape = question.labels
+        raw = scores(plan, replace(question, knowledge=shape.unclipped), self.rows, trained, client).vector
+        return raw if shape.weight_cap is None else weighted(raw, shape.clip.bound, client.size, shape.weight_cap)
 
 
 class Distil:
@@ -155,7 +164,7 @@ def scores(
         predict(network, inputs, micro_batch=runtime.micro_batch, device=runtime.device),
         question.labels,
         temperature=settings.temperature,
-        examples=len(client.examples),
+        examples=client.size,
         top_k=settings.top_k,
         nonfinite=settings.nonfinite,
     )

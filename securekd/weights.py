@@ -6,7 +6,7 @@ A vector holds the trainable weights alone, in the order of the model's paramete
 import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -50,6 +50,11 @@ class WeightUpdateShape:
         if self.weight_cap is not None:
             l2, l1 = math.hypot(l2, self.clip), l1 + self.clip
         return Bounds(l2, l1, self.clip, self.length)
+
+    @property
+    def unclipped(self) -> "WeightUpdateShape":
+        """The same weights with nothing that bounds an update, and no weight: what a client has before its clip."""
+        return replace(self, clip=math.inf, weight_cap=None)
 
     def mean(self, total: np.ndarray, survivors: float) -> np.ndarray:
         """The mean of the survivors' updates (d,), from the (noisy) sum of their vectors."""

@@ -98,3 +98,18 @@ def test_the_result_is_the_one_that_was_measured() -> None:
     spec.loader.exec_module(benchmark)
     figures = json.loads((ROOT / "benchmarks" / "results" / "default_experiment.json").read_text())
     assert benchmark.BEGIN + "\n" + benchmark.section(figures) + benchmark.END in README
+
+
+def test_the_ladder_shows_what_it_is_for_in_figures_that_were_measured() -> None:
+    import importlib.util
+    import json
+
+    spec = importlib.util.spec_from_file_location("leakage_ladder", ROOT / "benchmarks" / "leakage_ladder.py")
+    assert spec is not None
+    assert spec.loader is not None
+    benchmark = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = benchmark  # dataclasses look their module up
+    spec.loader.exec_module(benchmark)
+    record = json.loads((ROOT / "benchmarks" / "results" / "leakage_ladder.json").read_text())
+    assert benchmark.markdown(record) == (ROOT / "benchmarks" / "results" / "leakage_ladder.md").read_text()
+    assert all("do not touch" in said for said in benchmark.claims(record))

@@ -68,11 +68,19 @@ class Guarantee:
 
 def guarantees(ledger: LedgerFile) -> tuple[Guarantee, ...]:
     """What the ledger proves, for each unit and view."""
-    return tuple(
-        _guarantee([e for e in ledger.entries if e.unit == unit and view in e.views], unit, view, ledger)
-        for unit in UNITS
-        for view in VIEWS
-    )
+    return tuple(guarantee(ledger, unit, view) for unit in UNITS for view in VIEWS)
+
+
+def guarantee(ledger: LedgerFile, unit: Unit, view: View) -> Guarantee:
+    """What the ledger proves for one unit in one view."""
+    return _guarantee([e for e in ledger.entries if e.unit == unit and view in e.views], unit, view, ledger)
+
+
+def example_epsilon(ledger: LedgerFile) -> float | None:
+    """The ε for one example that holds wherever an adversary stands, or None."""
+    found = [guarantee(ledger, "example", view).epsilon for view in VIEWS]
+    known = [epsilon for epsilon in found if epsilon is not None]
+    return max(known) if len(known) == len(found) else None
 
 
 def compose_epsilon(events: Iterable[Event], neighbours: Neighbours, delta: float) -> float:

@@ -30,6 +30,10 @@ class LedgerFile(BaseModel):
             raise ValueError(f"a δ is needed for each of {', '.join(UNITS)}")
         return delta
 
+    def until(self, number: int) -> "LedgerFile":
+        """The ledger as it stood after a round."""
+        return self.model_copy(update={"entries": tuple(e for e in self.entries if e.round <= number)})
+
     def to_json(self) -> bytes:
         """The file's bytes."""
         return self.model_dump_json(by_alias=True, indent=1).encode()

@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from securekd.errors import BudgetError
 from securekd.privacy.accountant import UnprovableError, compose_epsilon, smallest_within
 from securekd.privacy.events import Entry, ReleaseEvent, UnprotectedEvent, View
 from securekd.privacy.mechanisms import Mechanism
+from securekd.randomness import Csprng
 
 ClientNeighbours = Literal["zero_out", "replace_one"]
 ReleasePhase = Literal["threshold", "release"]
@@ -44,6 +47,19 @@ class ReleasePlan:
 
     mechanism: Mechanism
     exposure: Exposure
+
+    def draw(self, vector: np.ndarray, randomness: Csprng) -> np.ndarray:
+        """What one client sends: integers (d,) of its bounded vector, or of zeros where its secret coin says so.
+
+        Args:
+            vector: float64 (d,), within the mechanism's bounds.
+            randomness: secret stream, for the coin, the rounding and the noise.
+
+        Raises:
+            RunError: if the vector is not bounded as agreed; nothing is released then.
+        """
+        sampled = len(randomness.poisson_sample(1, self.exposure.sampling_rate))
+        return self.mechanism.release(sampled * vector, randomness)
 
     def entries(
         self, client: str, round_number: int, transfer: str | None = None, phase: ReleasePhase = "release"

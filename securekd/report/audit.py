@@ -3,11 +3,12 @@
 A rate that the non-members cannot resolve is withheld here, so that no template can print it by mistake.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from securekd.privacy.events import View
-from securekd.record import POINTS, Leakage, Point, Rate, Result
+from securekd.record import ALL_POINTS, Leakage, Point, Rate, Result
 from securekd.report import numbers, wording
 from securekd_attacks import auc_ceiling, ceiling
 
@@ -55,11 +56,21 @@ class PointOfRun:
     ceiling: Ceiling | None
 
 
+@dataclass(frozen=True)
+class Course:
+    """One attack at one point over the rounds: an AUC for each, in the order of `rounds_observed`."""
+
+    name: str
+    attack: str
+    aucs: tuple[float | None, ...]
+
+
 def points(result: Result) -> tuple[PointOfRun, ...]:
-    """Every observation point that was attacked, in the order in which knowledge leaves a client."""
+    """Every point that was attacked after the last round, in the order in which knowledge leaves a client."""
     # Seeded noise proves nothing, whatever ε the record holds.
     delta = example_delta(result) if result.environment.noise == "os" else None
-    found = {point: tuple(x for x in result.leakage if x.point == point) for point in POINTS}
+    at_end = last_round(result)
+    found = {point: tuple(x for x in at_end if x.point == point) for point in ALL_POINTS}
     return tuple(
         PointOfRun(
             point=point,
@@ -73,6 +84,32 @@ def points(result: Result) -> tuple[PointOfRun, ...]:
     )
 
 
+def last_round(result: Result) -> tuple[Leakage, ...]:
+    """What was measured after the last round."""
+    last = max((x.round for x in result.leakage if x.round is not None), default=None)
+    return tuple(x for x in result.leakage if x.round is None or x.round == last)
+
+
+def rounds_observed(result: Result) -> tuple[int, ...]:
+    """The rounds after which points were attacked."""
+    return tuple(sorted({x.round for x in result.leakage if x.round is not None}))
+
+
+def courses(result: Result) -> tuple[Course, ...]:
+    """How the AUC went from round to round, where more than one was observed."""
+    rounds = rounds_observed(result)
+    if len(rounds) < 2:
+        return ()
+    found = {(x.point, x.attack, x.round): x.auc for x in result.leakage}
+    attacks = list(dict.fromkeys(x.attack for x in result.leakage))
+    return tuple(
+        Course(wording.POINTS[point], attack, tuple(found.get((point, attack, n)) for n in rounds))
+        for point in ALL_POINTS
+        for attack in attacks
+        if any((point, attack, n) in found for n in rounds)
+    )
+
+
 def common_ceiling(shown: tuple[PointOfRun, ...]) -> Ceiling | None:
     """The ceiling that holds at every point alike, or None."""
     ceilings = {point.ceiling for point in shown}
@@ -83,12 +120,12 @@ def in_view(result: Result, view: View) -> Leakage | None:
     """The strongest attack on what a view consists of: the student, the sums, or without secure sums each release."""
     sums_only = result.experiment.get("aggregation") in SUMS_ONLY
     point = "student" if view == "public" else "client_release" if view == "server" and not sums_only else "aggregate"
-    return max((x for x in result.leakage if x.point == point), key=lambda x: x.auc, default=None)
+    return max((x for x in last_round(result) if x.point == point), key=lambda x: x.auc, default=None)
 
 
 def worst(result: Result) -> Leakage | None:
-    """The attack with the largest AUC, wherever it stands; of several, the first."""
-    return max(result.leakage, key=lambda x: x.auc, default=None)
+    """The attack with the largest AUC after the last round, wherever it stands; of several, the first."""
+    return max(last_round(result), key=lambda x: x.auc, default=None)
 
 
 def example_delta(result: Result) -> float | None:
@@ -113,7 +150,27 @@ def contradictions(result: Result) -> tuple[str, ...]:
                     f"The record contradicts itself ({where}): an AUC of {numbers.area(x.auc)} cannot go with a "
                     f"true-positive rate of {numbers.percent(rate.value)} at {RATE_NAMES[fpr]} false positives."
                 )
-    return tuple(said)
+    return (*said, *_broken_promises(result))
+
+
+def _broken_promises(result: Result) -> Iterator[str]:
+    """Bounds of canaries and of replays that are above their ε."""
+    found: list[tuple[str, Point, float, float | None, float]] = []
+    if result.canaries is not None:
+        found += [
+            (f"{x.attack}, {x.kind} canaries", x.point, x.epsilon_lower, x.epsilon, x.confidence)
+            for x in result.canaries.bounds
+        ]
+    for r in result.replays:
+        for lower in (r.epsilon_lower, r.epsilon_lower_gaussian or 0.0):
+            found.append(("replayed releases", r.point, lower, r.epsilon, r.confidence))
+    for what, point, lower, epsilon, confidence in found:
+        if epsilon is not None and lower > epsilon:
+            yield (
+                f"More was found than was promised ({what}, {wording.POINTS[point].lower()}): ε ≥ "
+                f"{numbers.epsilon_lower(lower)} with {confidence:.0%} confidence, above the promised "
+                f"{numbers.epsilon(epsilon)}. Do not share the student before this is explained."
+            )
 
 
 def _shown(rate: Rate | None) -> ShownRate:

@@ -22,8 +22,11 @@ VERDICTS: dict[Verdict, str] = {
 
 POINTS: dict[Point, str] = {
     "client_model": "A client’s own model",
+    "raw_release": "Release, unclipped",
+    "clipped_release": "Release, unnoised",
     "client_release": "A client’s release",
     "aggregate": "The aggregate",
+    "aggregate_minus_colluders": "Aggregate less colluders",
     "student": "The student",
 }
 

@@ -143,6 +143,7 @@ def train_dp(
     micro_batch: int,
     device: str = "cpu",
     encode: Encode | None = None,
+    absent: int = 0,
 ) -> TrainingOutcome:
     """Train `model` in place with DP-SGD.
 
@@ -157,6 +158,7 @@ def train_dp(
         micro_batch: examples whose gradients are in memory at once; changes no result but for rounding.
         device: torch device.
         encode: gives the features of a frozen encoder; None: they are computed.
+        absent: examples that have no gradient and still count in the public N: canaries whose coins kept them out.
 
     Raises:
         ModelError: if per-example gradients disagree on the batch size (`refuse_unsuited` finds the rest beforehand).
@@ -167,12 +169,21 @@ def train_dp(
     if split is None:
         trainable = [p for p in model.parameters() if p.requires_grad]
         sgd = torch.optim.SGD(trainable, lr=learning_rate, momentum=momentum)
-        zeroed = train_with_hooks(model, sgd, x, y, plan, randomness, micro_batch=micro_batch, device=device)
+        zeroed = train_with_hooks(
+            model, sgd, x, y, plan, randomness, micro_batch=micro_batch, device=device, absent=absent
+        )
         return TrainingOutcome(steps=plan.steps, zeroed=zeroed, gradients="hooks")
     encoded = encode(split, x) if encode else compute_features(split, x, micro_batch=micro_batch, device=device)
     features = Features.of(encoded, split.head)
     zeroed = train_head(
-        split.head, features, y.to(device), plan, randomness, learning_rate=learning_rate, momentum=momentum
+        split.head,
+        features,
+        y.to(device),
+        plan,
+        randomness,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        absent=absent,
     )
     return TrainingOutcome(steps=plan.steps, zeroed=zeroed, gradients="closed_form")
 
@@ -187,6 +198,7 @@ def train_head(
     *,
     learning_rate: float,
     momentum: float,
+    absent: int = 0,
 ) -> int:
     """DP-SGD on a head in closed form; gives the number of zeroed gradients.
 
@@ -199,13 +211,14 @@ def train_head(
         learning_rate: of SGD.
         momentum: of SGD (Polyak's, as in torch). The velocity is kept in sums, not means, over the expected batch:
             each clipped sum is added to it in one product, and the noise lands on it directly.
+        absent: see `train_dp`.
     """
     sizes = [p.numel() for p in head.parameters()]
     flat = torch.zeros(sum(sizes), device=labels.device)
     velocity: dict[Tensor, Tensor] = {
         p: part.view_as(p) for p, part in zip(head.parameters(), torch.split(flat, sizes), strict=True)
     }
-    rate, scratch = learning_rate / (plan.sampling_rate * len(labels)), Scratch.of(len(flat))
+    rate, scratch = learning_rate / (plan.sampling_rate * (len(labels) + absent)), Scratch.of(len(flat))
     zeroed = 0
     for _ in range(plan.steps):
         rows = torch.from_numpy(randomness.poisson_sample(len(labels), plan.sampling_rate)).to(labels.device)
@@ -228,11 +241,12 @@ def train_with_hooks(
     *,
     micro_batch: int,
     device: str,
+    absent: int = 0,
 ) -> int:
     """DP-SGD on any model, in training mode, by Opacus' hooks; gives the number of zeroed gradients."""
     hooks = GradSampleHooks(model, strict=True)
     try:
-        optimizer = StrictDPOptimizer(sgd, plan=plan, population=len(labels), noise=randomness)
+        optimizer = StrictDPOptimizer(sgd, plan=plan, population=len(labels) + absent, noise=randomness)
         with warnings.catch_warnings():
             # Opacus hangs full backward hooks on the first layer too, whose inputs need no gradient; nothing is amiss.
             warnings.filterwarnings("ignore", message="Full backward hook is firing")

@@ -66,6 +66,7 @@ class TrainTask:
         micro_batch: examples at a time.
         device: torch device.
         shared: folder in which several runs keep the features of frozen encoders; None: none.
+        absent: private examples that are not trained on and still count in their public number.
     """
 
     name: tuple[Label, ...]
@@ -83,6 +84,7 @@ class TrainTask:
     micro_batch: int
     device: str
     shared: Path | None = None
+    absent: int = 0
 
 
 def perform(task: TrainTask) -> Saved:
@@ -170,6 +172,7 @@ def _train_private(
         micro_batch=task.micro_batch,
         device=task.device,
         encode=_encoder(task, network),
+        absent=task.absent,
     )
 
 

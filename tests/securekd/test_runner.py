@@ -14,13 +14,14 @@ import torch
 from securekd.aggregation import AGGREGATORS, Aggregator, MaskingAggregator, Terms
 from securekd.checkpoint import PhaseStore
 from securekd.errors import FolderError, PromiseError, RunError, SettingError
-from securekd.leakage import RATES
+from securekd.leakage import RATES, Measured
 from securekd.models.folder import load_model
 from securekd.plan import make_plan
 from securekd.privacy.accountant import Guarantee, guarantees
 from securekd.privacy.ledger import read_ledger
+from securekd.promises import refuse_leak, refuse_overspending
 from securekd.record import POINTS, Leakage, Rate, Result, read_result
-from securekd.runner import phases, refuse_leak, refuse_overspending, resume, run
+from securekd.runner import phases, resume, run
 from tests.securekd.conftest import small
 
 
@@ -299,9 +300,9 @@ def test_a_leak_above_its_epsilon_is_an_error_that_names_the_point() -> None:
         seen_by="the server",
     )  # fmt: skip
     with pytest.raises(PromiseError, match="loss attack at aggregate"):
-        refuse_leak((leak,))
+        refuse_leak(Measured((leak,), None, ()))
     harmless = ({"epsilon": 4.0}, {"epsilon": None}, {"comparable": False})
-    refuse_leak(tuple(leak.model_copy(update=change) for change in harmless))
+    refuse_leak(Measured(tuple(leak.model_copy(update=change) for change in harmless), None, ()))
 
 
 def test_an_epsilon_above_what_was_asked_for_is_an_error() -> None:

@@ -159,6 +159,52 @@ def result(changed: Tree | None = None) -> Result:
     return Result.model_validate(changed if changed is not None else tree())
 
 
+def observed() -> Tree:
+    """Every point after both rounds, canaries, and replayed releases."""
+    changed = tree()
+    last = [x | {"round": 2} for x in changed["leakage"]]
+    further = [
+        leak("raw_release", "loss", 0.571, 0.0, "the client’s own process") | {"round": 2},
+        leak("aggregate_minus_colluders", "loss", 0.531, 0.0, "the server, told by 1 client") | {"round": 2},
+    ]
+    first = [x | {"round": 1, "auc": x["auc"] - 0.01, "auc_ci": [0.4, 0.65]} for x in (*last, *further)]
+    changed["leakage"] = [*first, *last, *further]
+    changed["canaries"] = {
+        "planted": [
+            {"client": CLIENTS[i % 6], "id": i, "kind": kind, "label": i % 10, "included": i % 3 == 0}
+            for kind in ("mislabelled", "natural")
+            for i in range(30)
+        ],
+        "bounds": [
+            {
+                "point": point, "round": 2, "kind": kind, "attack": "loss", "auc": 0.64, "auc_ci": [0.47, 0.79],
+                "canaries": 30, "guesses": 15, "correct": 11, "epsilon_lower": 0.12, "epsilon_largest": 0.81,
+                "confidence": 0.95, "epsilon": 7.9951, "delta": 1e-5, "assumptions": ["a fair coin each"],
+                "warnings": [], "seen_by": "the client itself, and whoever takes its model",
+            }
+            for point in ("client_model", "student")
+            for kind in ("mislabelled", "natural")
+        ],
+    }  # fmt: skip
+    changed["replays"] = [
+        {
+            "point": point, "round": 2, "view": view, "unit": "client", "neighbours": "zero_out", "clients": clients,
+            "colluders": colluders, "trials": 4000, "mu": mu, "auc": 0.76, "auc_ci": [0.75, 0.77],
+            "auc_promised": 0.7602,
+            "tpr_at_fpr": last[0]["tpr_at_fpr"], "tpr_promised": {"0.1": 0.38, "0.01": 0.0924, "0.001": 0.02},
+            "epsilon_lower": 1.41, "epsilon_lower_gaussian": gaussian, "epsilon_largest": 40.2, "confidence": 0.95,
+            "epsilon": epsilon, "delta": 1e-5, "why": None if epsilon else "no other party is at this point",
+            "assumptions": [], "assumptions_gaussian": [], "seen_by": seen,
+        }
+        for point, view, clients, colluders, mu, gaussian, epsilon, seen in (
+            ("client_release", None, 1, 0, 2.0, None, None, "the client alone: the server gets sums"),
+            ("aggregate", "public", 4, 0, 1.0, 3.92, 4.61, "whoever sees the sum"),
+            ("aggregate_minus_colluders", "clients", 4, 1, 1.2, 4.71, 5.52, "a participant, or the server"),
+        )
+    ]  # fmt: skip
+    return changed
+
+
 def without_epsilon() -> Tree:
     """No DP-SGD and no release noise: nothing is promised."""
     changed = tree()

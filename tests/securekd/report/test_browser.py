@@ -52,7 +52,9 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module", params=["run", "audit"])
 def address(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> str:
     path: Path = tmp_path_factory.mktemp("page") / f"{request.param}.html"
-    page = render(records.result()) if request.param == "run" else render_audit(audit_records.record())
+    page = (
+        render(records.result(records.observed())) if request.param == "run" else render_audit(audit_records.record())
+    )
     path.write_text(page, encoding="utf-8")
     return path.as_uri()
 

@@ -414,3 +414,54 @@ def test_a_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_importing_the_package_loads_neither_jinja2_nor_matplotlib() -> None:
     elsewhere("import securekd.report\nassert not {'jinja2', 'matplotlib', 'torch'} & set(sys.modules)")
+
+
+def test_every_point_after_every_round() -> None:
+    shown = page(records.observed())
+    table = shown.table("AUC at each point after each round")
+    assert table.row("Release, unclipped") == ["Release, unclipped", "loss", "0.561", "0.571"]
+    assert table.row("Aggregate less colluders")[2:] == ["0.521", "0.531"]
+    assert "the largest of 10 measured" in shown.section("In one glance")
+    groups = [row[0].split(" seen by")[0] for row in shown.table("True-positive rate").rows if "seen by" in row[0]]
+    assert groups == [
+        "A client’s own model", "Release, unclipped", "A client’s release", "The aggregate",
+        "Aggregate less colluders", "The student",
+    ]  # fmt: skip
+
+
+def test_canaries_beside_epsilon() -> None:
+    shown = page(records.observed())
+    assert "60 records of the clients’ own, 20 of them in training" in shown.section("What attacks measured")
+    row = shown.table("What the coins’ outcome gives away").row("natural", after="The student")
+    assert row[2:] == ["2", "0.640 0.470–0.790", "11 of 15 30 coins", "0.12 of at most 0.81", "8.00"]
+
+
+def test_replayed_releases_beside_epsilon() -> None:
+    table = page(records.observed()).table("The best test on replayed releases")
+    assert table.row("2", after="Aggregate less colluders")[1:] == [
+        "0.760 0.750–0.770",
+        "0.760",
+        "1.2% promised 9.2%",
+        "1.41",
+        "4.71 of at most 40.20",
+        "5.52",
+    ]
+    assert table.row("2", after="A client’s release")[5:] == ["–", "none"]
+
+
+def test_without_them_nothing_is_said_of_canaries_or_replays(default: Page) -> None:
+    said = default.section("What attacks measured")
+    for absent in ("Canaries", "played again", "From round to round", "Bonferroni"):
+        assert absent not in said
+
+
+@pytest.mark.parametrize(
+    ("part", "where"),
+    [("canaries", "loss, natural canaries, the student"), ("replays", "replayed releases, the aggregate")],
+)
+def test_a_bound_above_epsilon_heads_the_page(part: str, where: str) -> None:
+    changed = records.observed()
+    found = changed["canaries"]["bounds"][3] if part == "canaries" else changed["replays"][1]
+    found["epsilon"] = 0.1 if part == "canaries" else 3.9
+    assert f"More was found than was promised ({where})" in page(changed).text
+    assert "More was found" not in page(records.observed()).text
