@@ -179,7 +179,7 @@ def test_neither_keys_nor_noise_are_stored(out: Path) -> None:
             assert set(saved.info) == {"clipped", "zeroed"}
         if path.name.startswith("aggregate"):
             assert set(saved.arrays) == {"total"}
-            assert set(saved.info) == {"survivors", "upload", "download"}
+            assert set(saved.info) == {"survivors", "upload", "download", "decryptor"}
 
 
 def test_every_phase_is_announced(out: Path) -> None:
