@@ -203,7 +203,7 @@ def markdown(rows: list[Row], about: dict[str, str]) -> str:
                 ]
             )
         )
-    return "\n".join([*head, *lines, ""])
+    return "\n".join([*head, *lines, "", "![Bytes and time at the largest size](homomorphic.svg)", ""])
 
 
 def _cells(cells: list[str]) -> str:
@@ -228,8 +228,9 @@ def plot(rows: list[Row], path: Path) -> None:
         axis.bar_label(bars, fmt="%.2f", padding=3)
         axis.invert_yaxis()
         axis.margins(x=0.18)
-        axis.set_title(f"{title} ({largest.clients} clients, {largest.length:,} values)", fontsize=9)
+        axis.set_title(title, fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{largest.clients} clients, {largest.length:,} values of 16 bits", fontsize=9)
     axes[0].axvline(floor(largest.clients, largest.length), color="#b0413e", linewidth=1)
     axes[0].annotate("floor", (floor(largest.clients, largest.length), -0.45), fontsize=8, color="#b0413e")
     figure.savefig(path, metadata={"Date": None})
