@@ -121,10 +121,13 @@ def parse_sweep(tree: Tree) -> SweepSettings:
 
 
 def merged(below: Tree, above: Tree) -> Tree:
-    """Two trees of settings as one, in which the second's values win; a table is merged, all else is replaced."""
+    """Two trees of settings as one, in which the second's values win.
+
+    A table is merged, unless it says what kind of thing it is (a model, a partition): that is replaced, as all else is.
+    """
     tree = copy.deepcopy(below)
     for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(tree.get(key), dict)
+        both = isinstance(value, dict) and isinstance(tree.get(key), dict) and "kind" not in value
         tree[key] = merged(tree[key], value) if both else copy.deepcopy(value)
     return tree
 

@@ -65,6 +65,8 @@ def test_trees_merge_by_table_and_neither_is_changed() -> None:
     below, above = {"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"b": 3}, "e": {"f": 4}}
     assert merged(below, above) == {"a": {"b": 3, "c": [1]}, "d": 2, "e": {"f": 4}}
     assert below == {"a": {"b": 1, "c": [1]}, "d": 2}
+    cnn, mlp = {"kind": "cnn", "options": {"layers": 2}}, {"kind": "mlp", "options": {"hidden": 8}}
+    assert merged({"model": cnn, "epochs": 3}, {"model": mlp}) == {"model": mlp, "epochs": 3}
 
 
 def test_differences_say_what_was_and_what_is() -> None:
