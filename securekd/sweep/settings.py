@@ -84,8 +84,8 @@ class SweepSettings(Settings):
         return self
 
     def _refuse_costly(self) -> None:
-        if self.draws is not None:
-            raise ValueError("selection draws the number of points itself; take draws out")
+        if self.draws is not None or self.draw_seed:
+            raise ValueError("selection draws points and their number in secret; take draws and draw_seed out")
         if len(self.seeds) != 1 or self.baselines:
             raise ValueError("selection is between runs on the same split: give one seed, and no baselines")
         costly = [key for key in self.axes if any(key == c or key.startswith(f"{c}.") for c in COSTLY)]
