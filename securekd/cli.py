@@ -135,16 +135,20 @@ def account(folder: Path, as_json: bool) -> None:
 
 @cli.command()
 @click.option("--markdown", is_flag=True, help="As a Markdown table, for documents.")
-def config(markdown: bool) -> None:
+@click.option(
+    "--sweep", "of_sweep", is_flag=True, help="What a sweep file may say, instead of an experiment's settings."
+)
+def config(markdown: bool, of_sweep: bool) -> None:
     """Print every setting with its default, range and meaning.
 
     \b
-    Example:
+    Examples:
       securekd config
+      securekd config --sweep
     """
     from securekd import console
 
-    console.settings(markdown=markdown)
+    console.settings(markdown=markdown, sweep=of_sweep)
 
 
 @cli.command(help=SWEEP_HELP)

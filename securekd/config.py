@@ -68,9 +68,9 @@ class Setting:
     meaning: str
 
 
-def all_settings() -> tuple[Setting, ...]:
-    """Every setting with default, range and meaning, read off the models."""
-    return tuple(_walk(Experiment, ""))
+def all_settings(model: type[BaseModel] = Experiment) -> tuple[Setting, ...]:
+    """Every setting of a model with default, range and meaning, read off its fields."""
+    return tuple(_walk(model, ""))
 
 
 def put(tree: Tree, key: str, value: Any, said: str) -> None:

@@ -90,9 +90,12 @@ def account(folder: Path, *, as_json: bool) -> None:
         click.echo(f"recomputed from {folder / 'ledger.json'}; the record states the same")
 
 
-def settings(*, markdown: bool) -> None:
-    """Print the table of all settings."""
-    rows = [(s.key, s.type, s.default, s.range, s.meaning) for s in all_settings()]
+def settings(*, markdown: bool, sweep: bool = False) -> None:
+    """Print the table of all settings, of an experiment or of a sweep file."""
+    from securekd.sweep.settings import SweepSettings
+
+    found = all_settings(SweepSettings if sweep else Experiment)
+    rows = [(s.key, s.type, s.default, s.range, s.meaning) for s in found]
     heads = ("setting", "type", "default", "range", "meaning")
     if markdown:
         click.echo("| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))

@@ -81,6 +81,18 @@ def test_examples_are_valid_configurations(name: str) -> None:
     assert load_experiment(ROOT / "examples" / name).rounds >= 1
 
 
+@pytest.mark.parametrize("name", ["sweep_digits.toml", "sweep_mnist.toml"])
+def test_sweeps_among_the_examples_can_be_planned(name: str) -> None:
+    from securekd.sweep.plan import plan_sweep
+    from securekd.sweep.settings import load_sweep
+
+    plan = plan_sweep(*load_sweep(ROOT / "examples" / name))
+    for run in plan.runs:
+        models = {(m.kind, str(m.options)) for m in run.experiment.client_models(run.experiment.client_count() or 1)}
+        student = run.experiment.student.model
+        assert models == {(student.kind, str(student.options))}
+
+
 def test_links_lead_somewhere() -> None:
     for page in ("README.md", "SECURITY.md", "CONTRIBUTING.md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):

@@ -162,7 +162,7 @@ def _asks(experiment: Experiment) -> str:
 def _frontier_table(settings: tuple[Setting, ...], unit: Unit) -> Table:
     table = Table("group", "setting", f"ε, one {unit}", "accuracy", "interval", "upload", "Pareto")
     for s in settings:
-        axes = ", ".join(f"{name}={value}" for name, value in s.axes.items())
+        axes = ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in s.axes.items())
         found = s.epsilon[unit]
         table.add_row(
             str(s.group),

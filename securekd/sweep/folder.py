@@ -11,7 +11,7 @@ from securekd.errors import FolderError
 from securekd.experiment import Settings
 from securekd.files import write_atomically
 from securekd.record import Result, read_result
-from securekd.sweep.plan import PlannedRun, SweepPlan, plan_sweep
+from securekd.sweep.plan import Drawn, PlannedRun, SweepPlan, plan_sweep
 from securekd.sweep.settings import SweepSettings, differences
 
 SCHEMA: Literal["securekd.sweep/1"] = "securekd.sweep/1"
@@ -33,7 +33,7 @@ class _Asked(Settings):
     schema_: Literal["securekd.sweep/1"]
     settings: SweepSettings
     tree: dict[str, Any]
-    number: int | None
+    drawn: Drawn | None
 
 
 class SweepFolder:
@@ -74,7 +74,7 @@ class SweepFolder:
             "schema": SCHEMA,
             "settings": settings.model_dump(mode="json"),
             "tree": tree,
-            "number": plan.number,
+            "drawn": None if plan.drawn is None else plan.drawn.model_dump(),
         }
         write_atomically(self._asked, json.dumps(asked, indent=1, ensure_ascii=False).encode())
         return plan
@@ -86,7 +86,7 @@ class SweepFolder:
             FolderError: if there is none.
         """
         asked = self._read()
-        return plan_sweep(asked.settings, asked.tree, asked.number)
+        return plan_sweep(asked.settings, asked.tree, asked.drawn)
 
     def refuse_other(self, settings: SweepSettings, tree: Tree) -> None:
         """Refuse to go on with a sweep file that is not what the sweep began with.

@@ -100,6 +100,7 @@ def render(
         "series": series_of(settings),
         "axes": [axis for axis in plan.axes if axis not in ("strategy", "aggregation")],
         "unit": unit,
+        "clients_protected": any(s.epsilon["client"] is not None for s in settings),
         "best": _best(settings, unit),
         "meaningless_above": wording.MEANINGLESS_ABOVE,
         "choice": cost_of_choice(plan, folder),

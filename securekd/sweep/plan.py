@@ -11,7 +11,7 @@ import numpy as np
 
 from securekd.config import Tree, parse_experiment, put
 from securekd.errors import SettingError
-from securekd.experiment import Experiment
+from securekd.experiment import Experiment, Settings
 from securekd.sweep.selection import draw_number
 from securekd.sweep.settings import Axis, Span, SweepSettings, merged
 
@@ -21,6 +21,18 @@ Point = dict[str, Any]
 
 # More runs than this are a slip of the pen.
 MOST_RUNS = 100_000
+
+
+class Drawn(Settings):
+    """What was drawn where the best run shall have a bound: both stay secret, and a later call draws neither again.
+
+    Attributes:
+        number: of runs.
+        seed: from which each run's settings are drawn; the runs are independent of each other for that.
+    """
+
+    number: int
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +63,12 @@ class SweepPlan:
     Attributes:
         settings: what was asked for.
         runs: in the order in which they are carried out: seed by seed.
-        number: how many points were drawn, where their number was; None otherwise.
+        drawn: what was drawn for `settings.selection`; None without it.
     """
 
     settings: SweepSettings
     runs: tuple[PlannedRun, ...]
-    number: int | None
+    drawn: Drawn | None
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -64,20 +76,20 @@ class SweepPlan:
         return tuple(self.settings.axes)
 
 
-def plan_sweep(settings: SweepSettings, tree: Tree, number: int | None = None) -> SweepPlan:
+def plan_sweep(settings: SweepSettings, tree: Tree, drawn: Drawn | None = None) -> SweepPlan:
     """Every run of a sweep, each validated; none is carried out.
 
     Args:
         settings: of the sweep.
         tree: settings that every run starts from.
-        number: of points, where it was drawn by an earlier call; None draws it, if there is anything to draw.
+        drawn: by an earlier call; None draws it, if there is anything to draw.
 
     Raises:
         SettingError: for a value that its setting does not allow.
     """
-    if settings.selection is not None and number is None:
-        number = draw_number(settings.selection, secrets.randbits(128))
-    points = list(_points(settings, number if settings.selection is not None else settings.draws))
+    if settings.selection is not None and drawn is None:
+        drawn = Drawn(number=draw_number(settings.selection, secrets.randbits(128)), seed=secrets.randbits(128))
+    points = list(_points(settings, drawn))
     runs: list[PlannedRun] = []
     known: set[str] = set()
     groups: dict[str, int] = {}
@@ -85,13 +97,13 @@ def plan_sweep(settings: SweepSettings, tree: Tree, number: int | None = None) -
         for point in points:
             for role, experiment in _roles(settings, tree, point, seed):
                 same = experiment.model_dump_json()
-                if same in known:
+                if same in known and drawn is None:  # a repeated draw is a run of its own
                     continue
                 known.add(same)
                 alike = experiment.model_copy(update={"seed": 0}).model_dump_json()
                 group = groups.setdefault(alike, len(groups) + 1)
                 runs.append(PlannedRun(f"run-{len(runs) + 1:04}", role, point, group, seed, experiment))
-    return SweepPlan(settings, tuple(runs), number)
+    return SweepPlan(settings, tuple(runs), drawn)
 
 
 def _roles(settings: SweepSettings, tree: Tree, point: Point, seed: int) -> Iterator[tuple[Role, Experiment]]:
@@ -135,11 +147,11 @@ def _nonprivate(tree: Tree) -> Tree:
     return bare
 
 
-def _points(settings: SweepSettings, draws: int | None) -> Iterator[Point]:
+def _points(settings: SweepSettings, drawn: Drawn | None) -> Iterator[Point]:
     names = list(settings.axes)
     if settings.combine == "random":
-        rng = np.random.default_rng(settings.draw_seed)
-        for _ in range(draws or 0):
+        rng = np.random.default_rng(settings.draw_seed if drawn is None else drawn.seed)
+        for _ in range((settings.draws or 0) if drawn is None else drawn.number):
             yield {name: _drawn(axis, rng) for name, axis in settings.axes.items()}
         return
     values = [

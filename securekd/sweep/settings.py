@@ -84,8 +84,8 @@ class SweepSettings(Settings):
         return self
 
     def _refuse_costly(self) -> None:
-        if self.draws is not None:
-            raise ValueError("selection draws the number of points itself; take draws out")
+        if self.draws is not None or self.draw_seed:
+            raise ValueError("selection draws points and their number in secret; take draws and draw_seed out")
         if len(self.seeds) != 1 or self.baselines:
             raise ValueError("selection is between runs on the same split: give one seed, and no baselines")
         costly = [key for key in self.axes if any(key == c or key.startswith(f"{c}.") for c in COSTLY)]
@@ -121,10 +121,13 @@ def parse_sweep(tree: Tree) -> SweepSettings:
 
 
 def merged(below: Tree, above: Tree) -> Tree:
-    """Two trees of settings as one, in which the second's values win; a table is merged, all else is replaced."""
+    """Two trees of settings as one, in which the second's values win.
+
+    A table is merged, unless it says what kind of thing it is (a model, a partition): that is replaced, as all else is.
+    """
     tree = copy.deepcopy(below)
     for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(tree.get(key), dict)
+        both = isinstance(value, dict) and isinstance(tree.get(key), dict) and "kind" not in value
         tree[key] = merged(tree[key], value) if both else copy.deepcopy(value)
     return tree
 

@@ -79,7 +79,8 @@ DRAWN = {
 @pytest.mark.slow
 def test_a_sweep_with_a_drawn_number_states_the_cost_of_its_best_run(tmp_path) -> None:
     folder, plan = finished(tmp_path / "s", **DRAWN, selection={"mean": 1.5})
-    assert plan.number == len(plan.runs) == len(folder.plan().runs) > 0  # a later call draws no other number
+    assert plan.drawn.number == len(plan.runs) > 0
+    assert [r.experiment for r in folder.plan().runs] == [r.experiment for r in plan.runs]  # and no other ones later
     choice = cost_of_choice(plan, folder)
     assert choice.looked == len(plan.runs)
     assert choice.epsilon > choice.single == pytest.approx(8.0, rel=1e-2)
@@ -98,6 +99,14 @@ def test_without_a_drawn_number_there_is_no_bound(sweep) -> None:
     assert "[selection]" in choice.why
 
 
-def test_the_number_of_runs_is_secret_randomness(tmp_path) -> None:
-    numbers = {begun(tmp_path / str(i), **DRAWN, selection={"mean": 50})[1].number for i in range(6)}
-    assert len(numbers) > 1  # six equal draws of a geometric law of mean 50: less than one in 10⁸
+def test_number_and_settings_of_the_runs_are_secret_randomness(tmp_path) -> None:
+    plans = [begun(tmp_path / str(i), **DRAWN, selection={"mean": 50})[1] for i in range(6)]
+    assert len({plan.drawn.number for plan in plans}) > 1  # six equal draws of this law: less than one in 10⁸
+    assert len({plan.runs[0].experiment.student.learning_rate for plan in plans}) == 6
+
+
+def test_a_setting_that_is_drawn_twice_is_run_twice(tmp_path) -> None:
+    axes = {"student.epochs": [3]}
+    plan = begun(tmp_path / "s", **DRAWN | {"axes": axes}, selection={"law": "poisson", "mean": 60})[1]
+    assert len(plan.runs) == plan.drawn.number > 20  # Poisson(60): fewer than 21 in less than one of 10⁸
+    assert {run.group for run in plan.runs} == {1}

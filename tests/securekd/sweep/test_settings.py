@@ -10,7 +10,7 @@ from securekd.cli import main
 from securekd.errors import FolderError, SettingError
 from securekd.sweep.folder import SweepFolder
 from securekd.sweep.plan import plan_sweep
-from securekd.sweep.settings import differences, load_sweep, merged, parse_sweep
+from securekd.sweep.settings import SweepSettings, differences, load_sweep, merged, parse_sweep
 from tests.securekd.sweep.conftest import SWEEP, begun
 
 BAD = [
@@ -65,6 +65,8 @@ def test_trees_merge_by_table_and_neither_is_changed() -> None:
     below, above = {"a": {"b": 1, "c": [1]}, "d": 2}, {"a": {"b": 3}, "e": {"f": 4}}
     assert merged(below, above) == {"a": {"b": 3, "c": [1]}, "d": 2, "e": {"f": 4}}
     assert below == {"a": {"b": 1, "c": [1]}, "d": 2}
+    cnn, mlp = {"kind": "cnn", "options": {"layers": 2}}, {"kind": "mlp", "options": {"hidden": 8}}
+    assert merged({"model": cnn, "epochs": 3}, {"model": mlp}) == {"model": mlp, "epochs": 3}
 
 
 def test_differences_say_what_was_and_what_is() -> None:
@@ -131,3 +133,13 @@ def test_help_has_examples(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
         monkeypatch.setattr(sys, "argv", ["securekd", command, "--help"])
         main()
         assert example in capsys.readouterr().out
+
+
+def test_the_command_lists_all_that_a_sweep_file_may_say(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["securekd", "config", "--sweep"])
+    main()
+    shown = capsys.readouterr().out.splitlines()
+    for name in SweepSettings.model_fields:
+        assert any(line == name or line.startswith(f"{name}.") for line in shown)
