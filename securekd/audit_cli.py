@@ -17,7 +17,8 @@ Files of records: .csv, .jsonl or .parquet with a column `text` (or other column
 which together are the record), `label` (class number) and `id`; or .npz with arrays
 `inputs`, `labels` and `ids`. Without ids, records are named after their content.
 Signals file: `log_probs`, `probs` or `logits` (n, C) or (n, models, C), `membership`
-(n,) or (n, models), `labels` (n,); if wanted `ids`, `features`, `population`.
+(n,) or (n, models), `labels` (n,); if wanted `ids`, `features`, `population`. With
+--members and --nonmembers too, these are matched by their ids.
 Endpoint: POST {"inputs": [...]} answers one of {"log_probs": [[...]]}, {"probs": [[...]]},
 {"logits": [[...]]}, {"labels": [...]}, {"token_log_probs": [[...]]}.
 References: a folder of model folders (each with members.txt, the ids of its training

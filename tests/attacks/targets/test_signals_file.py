@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from securekd_attacks import scaled_logit
-from securekd_attacks.targets import BadSignalsFile, SignalsFile
+from securekd_attacks import BadLabels, ShapeMismatch, scaled_logit
+from securekd_attacks.targets import BadSignalsFile, Records, SignalsFile
 
 N, C = 12, 3
 
@@ -112,3 +112,26 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes) ->
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadSignalsFile, match="cannot read"):
         SignalsFile.read(tmp_path / name)
+
+
+def test_records_are_matched_by_their_ids(tmp_path: Path) -> None:
+    ids = np.array([f"r{i}" for i in range(N)])
+    file = SignalsFile.read(stored(tmp_path, ids=ids))
+    labels = file.labels
+
+    def records(rows: list[int], **changed: Any) -> Records:
+        texts = [f"text {row}" for row in rows]
+        return Records(**{"inputs": texts, "ids": tuple(ids[rows].tolist()), "labels": labels[rows]} | changed)
+
+    sides = file.beside(records([4, 0, 2]), records([1, 3]))
+    np.testing.assert_array_equal(sides.members.log_probs, file.log_probs[[4, 0, 2], 0])
+    assert sides.nonmembers.texts == ["text 1", "text 3"]
+    assert sides.members.features is not None
+    for members, why in (
+        (records([4, 1]), "a record on the other side"),
+        (records([4, 0], ids=("r4", "new")), "1 unknown ids"),
+    ):
+        with pytest.raises(ShapeMismatch, match=why):
+            file.beside(members, records([1, 3]))
+    with pytest.raises(BadLabels, match="r4"):
+        file.beside(records([4, 0], labels=(labels[[4, 0]] + 1) % C), records([1, 3]))
