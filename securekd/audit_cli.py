@@ -49,7 +49,12 @@ interrupted, go on with --resume.
 @click.option(
     "--references-disjoint", "disjoint", is_flag=True, help="The references were trained with none of these records."
 )
-@click.option("--attacks", multiple=True, metavar="NAME[,NAME]", help="Attacks to run. Default: all that fit.")
+@click.option(
+    "--attacks",
+    multiple=True,
+    metavar="NAME[,NAME]",
+    help="Attacks to run (lira, rmia: each in two forms). Default: all that fit.",
+)
 @click.option(
     "--bounds",
     multiple=True,

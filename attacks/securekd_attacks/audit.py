@@ -215,7 +215,7 @@ def _covered(sides: Sides, possible: Sequence[Recipe]) -> Sides:
     population = sides.population
     if population is not None and population.inclusion is not None:
         population = population.take(np.flatnonzero(covered(np.asarray(population.inclusion), 0, fewest[1])))
-    return Sides(keep(sides.members), keep(sides.nonmembers), population)
+    return Sides(keep(sides.members), keep(sides.nonmembers), population, sides.shadows)
 
 
 def _found(scores: MembershipScores, best: BestOf, settings: AuditSettings) -> AttackFound:

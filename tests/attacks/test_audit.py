@@ -261,6 +261,33 @@ def test_online_attacks_are_not_possible_with_references_that_hold_nobody() -> N
     assert needs == "1 references trained with each record, there are 0"
 
 
+def test_shadow_models_teach_a_classifier_and_families_are_named_apart() -> None:
+    given = sides()
+    both = (given.members, given.nonmembers)
+    logits = np.concatenate([np.asarray(side.references) for side in both], axis=1)
+    outputs = -np.logaddexp(0, np.stack([-logits, logits], axis=2))
+    inclusion = np.concatenate([np.asarray(side.inclusion) for side in both], axis=1)
+    names = tuple(str(name) for side in (*both, given.population) if side for name in side.record_ids or ())
+    extra = given.population.records if given.population else 0
+    whole = References(
+        ids=names,
+        signals=np.pad(logits, ((0, 0), (0, extra))),
+        inclusion=np.pad(inclusion, ((0, 0), (0, extra))),
+        log_probs=np.pad(outputs, ((0, 0), (0, extra), (0, 0))),
+    )
+    result = evaluate(whole.beside(given), AuditSettings(attacks=("shadow", "lira", "rmia")))
+    assert [each.attack for each in result.found] == [
+        "shadow",
+        "lira_online_residual",
+        "lira_offline_per_example",
+        "rmia_online",
+        "rmia_offline",
+    ]
+    assert result.found[0].auc.low > 0.5
+    lacking = evaluate(given, AuditSettings(attacks=("loss", "shadow"))).not_possible
+    assert lacking[0].needs.startswith("shadow models' own outputs")
+
+
 def test_references_must_know_the_records() -> None:
     given = sides()
     with pytest.raises(ShapeMismatch, match="do not know 199 of 200 records"):

@@ -27,7 +27,7 @@ from securekd_attacks.targets import reading
 from securekd_attacks.targets.errors import BadAnswer, BadSignalsFile
 from securekd_attacks.targets.features import record_features
 from securekd_attacks.targets.records import Records
-from securekd_attacks.targets.sides import References, Sides
+from securekd_attacks.targets.sides import References, Sides, shadow_signals
 
 _OUTPUTS = {"log_probs": reading.of_log_probs, "probs": reading.of_probabilities, "logits": reading.of_logits}
 _KNOWN = frozenset({*_OUTPUTS, "membership", "labels", "ids", "features", "population"})
@@ -109,6 +109,7 @@ class SignalsFile:
             members=whole.take(rows[0]),
             nonmembers=whole.take(rows[1]),
             population=whole.take(rows[2]) if rows[2].size else None,
+            shadows=self._shadows(np.concatenate(rows[:2])),
         )
 
     def beside(self, members: Records, nonmembers: Records) -> Sides:
@@ -119,7 +120,8 @@ class SignalsFile:
             BadLabels: a record with another label than here.
         """
         parts = [self._side(records, inside) for records, inside in ((members, True), (nonmembers, False))]
-        return Sides(parts[0], parts[1], self.sides().population)
+        whole = self.sides()
+        return Sides(parts[0], parts[1], whole.population, whole.shadows)
 
     def _side(self, records: Records, inside: bool) -> Signals:
         place = {name: row for row, name in enumerate(self.ids)}
@@ -139,7 +141,18 @@ class SignalsFile:
 
     def references(self) -> References:
         """Take all models for references. Whose they are is said by `ids`."""
-        return References(ids=self.ids, signals=self._scaled_logits(0), inclusion=self.membership.T)
+        return References(
+            ids=self.ids,
+            signals=self._scaled_logits(0),
+            inclusion=self.membership.T,
+            log_probs=self.log_probs.transpose(1, 0, 2),
+        )
+
+    def _shadows(self, rows: NDArray[np.integer]) -> tuple[Signals, Signals] | None:
+        if self.log_probs.shape[1] == 1:
+            return None
+        outputs, inclusion = self.log_probs[rows, 1:].transpose(1, 0, 2), self.membership[rows, 1:].T
+        return shadow_signals(outputs, self.labels[rows], inclusion)
 
     @property
     def _signals(self) -> Signals:

@@ -49,6 +49,13 @@ def test_several_models_are_a_target_and_its_references(tmp_path: Path) -> None:
         expected = scaled_logit(np.log(probs[rows, model]), given["labels"][rows])
         np.testing.assert_allclose(np.asarray(sides.members.references)[model - 1], expected, rtol=1e-10)
     np.testing.assert_array_equal(sides.members.inclusion, mask[rows, 1:].T)
+    assert sides.shadows is not None
+    held, others = sides.shadows
+    assert (held.records, others.records) == (mask[:, 1:].sum(), (~mask[:, 1:]).sum())
+    both = np.concatenate([rows, np.setdiff1d(np.arange(N), rows)])
+    first = next(i for i in both if mask[i, 1])
+    np.testing.assert_allclose(np.asarray(held.log_probs)[0], np.log(probs[first, 1]))
+    assert np.asarray(held.labels)[0] == given["labels"][first]
 
 
 def test_a_population_is_not_scored(tmp_path: Path) -> None:
