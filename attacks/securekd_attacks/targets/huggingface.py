@@ -6,6 +6,8 @@ anything. torch and transformers are imported when a folder is opened.
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,8 +73,9 @@ class FolderTarget:
         }[task]
         reader = transformers.AutoImageProcessor if task == "image" else transformers.AutoTokenizer
         try:
-            model = auto.from_pretrained(str(folder), local_files_only=True, use_safetensors=True).eval()
-            prepare = reader.from_pretrained(str(folder), local_files_only=True)
+            with _without_progress_bars():
+                model = auto.from_pretrained(str(folder), local_files_only=True, use_safetensors=True).eval()
+                prepare = reader.from_pretrained(str(folder), local_files_only=True)
         except Exception as error:  # whatever a broken or foreign folder makes transformers raise
             said = next(iter(str(error).splitlines()), type(error).__name__)
             raise TargetUnusable(
@@ -105,7 +108,9 @@ class FolderTarget:
     def _token_ids(self, inputs: Inputs) -> list[list[int]]:
         if isinstance(inputs, np.ndarray) or not isinstance(inputs[0], str):
             raise ShapeMismatch("a model of texts", value="other records", remedy="give records with a text")
-        rows: list[list[int]] = self.prepare([str(text) for text in inputs], truncation=False)["input_ids"]
+        rows: list[list[int]] = self.prepare([str(text) for text in inputs], truncation=False, verbose=False)[
+            "input_ids"
+        ]
         fewest = 2 if self.task == "language" else 1
         short = [i for i, row in enumerate(rows) if len(row) < fewest]
         if short:
@@ -138,6 +143,21 @@ def task_of(folder: Path) -> Task:
     if len(found) != 1:
         raise TargetUnusable("unknown kind of model", value=names, remedy="give a classifier or a causal one")
     return found.pop()
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """An audit has a bar of its own."""
+    from transformers import utils
+
+    logging: Any = utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _longest(model: Any, tokenizer: Any) -> int | None:
