@@ -97,7 +97,7 @@ class AuditResult:
         nonmembers: how many were scored.
         population: non-members that attacks learnt from.
         left_out: records that no attack was scored on, since the references hold or omit them all.
-        found: of each attack that was possible, in the order of the catalogue; at least one.
+        found: of each attack that was possible, as they were named or else as in the catalogue; at least one.
         not_possible: the others.
         blind: None where nothing is known of the records but the target's answers.
         best: over all attacks, with a bound that holds although the best was chosen.

@@ -171,6 +171,37 @@ def uniform(inputs: Any) -> np.ndarray:
     return np.full((len(inputs), 2), 0.5)
 
 
+def test_references_from_a_signals_file_are_found_by_id(folder: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    sides = [read_records(folder / f"{side}.jsonl", Columns()) for side in ("in", "out")]
+    ids = [name for side in sides for name in side.ids]
+    order = rng.permutation(len(ids))
+    np.savez(
+        tmp_path / "references.npz",
+        probs=rng.dirichlet(np.ones(2), size=(len(ids), 6)),
+        membership=rng.random((len(ids), 6)) < 0.5,
+        labels=np.concatenate([np.asarray(side.labels) for side in sides])[order],
+        ids=np.array(ids)[order],
+    )
+    asked = request(
+        folder,
+        "tests.securekd.test_auditing:uniform",
+        references=tmp_path / "references.npz",
+        settings=AuditSettings(attacks=("loss", "lira", "shadow", "rmia_online")),
+    )
+    record = audit_deployment(asked, tmp_path / "out")
+    assert [each.attack for each in record.attacks] == [
+        "loss",
+        "lira_online_residual",
+        "lira_offline_per_example",
+        "shadow",
+    ]
+    assert [x.needs for x in record.not_possible] == ["a population (non-members that are not scored)"]
+    assert 0 < record.left_out == 2 * N - record.members - record.nonmembers
+    # References that know nothing of the target: no attack may find anything (each fails with probability 5% at most).
+    assert record.best.epsilon_lower == 0.0
+
+
 def test_folders_are_never_overwritten_and_never_made_up(folder: Path, tmp_path: Path) -> None:
     signals = AuditRequest(str(folder / "signals.npz"))
     with pytest.raises(FolderError, match="add --resume"):
