@@ -23,6 +23,8 @@ from securekd_attacks.targets import Manners
 from tests.attacks.targets.server import Reply, ok, serving
 
 N = 300
+SECUREKD = [sys.executable, "-P", "-m", "securekd"]
+"""As the installed command: the current folder is not put first where modules are looked for."""
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +282,7 @@ def test_unfit_files_of_records(tmp_path: Path, name: str, text: str, why: str) 
 
 def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "securekd", "audit", *map(str, arguments)],
+        [*SECUREKD, "audit", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -313,7 +315,7 @@ def test_ctrl_c_can_be_resumed(folder: Path, tmp_path: Path) -> None:
     slow = tmp_path / "slow.py"
     slow.write_text("import time, numpy\ndef f(x):\n    time.sleep(0.2)\n    return numpy.full((len(x), 2), 0.5)\n")
     arguments = ["slow:f", "--members", folder / "in.jsonl", "--nonmembers", folder / "out.jsonl", "--out", "a"]
-    words = [sys.executable, "-m", "securekd", "audit", *map(str, arguments), "--batch", "20"]
+    words = [*SECUREKD, "audit", *map(str, arguments), "--batch", "20"]
     process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     kept = tmp_path / "a" / "answers" / "target"
     deadline = time.monotonic() + 60
