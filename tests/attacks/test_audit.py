@@ -17,6 +17,7 @@ from securekd_attacks import (
     OverlappingRecords,
     ShapeMismatch,
     Signals,
+    TooFewRecords,
     auc,
     tpr_at_fpr,
 )
@@ -286,6 +287,25 @@ def test_shadow_models_teach_a_classifier_and_families_are_named_apart() -> None
     assert result.found[0].auc.low > 0.5
     lacking = evaluate(given, AuditSettings(attacks=("loss", "shadow"))).not_possible
     assert lacking[0].needs.startswith("shadow models' own outputs")
+
+
+def test_a_population_too_small_for_an_attack_is_its_trouble_alone() -> None:
+    given = sides()
+    assert given.population is not None
+    small = replace(given, population=given.population.take(np.arange(30)))
+    result = evaluate(small, AuditSettings(attacks=("loss", "population", "quantile")))
+    assert [each.attack for each in result.found] == ["loss", "population"]
+    assert "too few records for this quantile (got 30); give at least 105" in result.not_possible[0].needs
+    with pytest.raises(BadSetting, match="quantile needs more to learn from"):
+        evaluate(small, AuditSettings(attacks=("quantile",)))
+
+
+def test_too_few_to_score_is_refused() -> None:
+    given = sides()
+    one, three = given.members.take(np.arange(1)), given.nonmembers.take(np.arange(3))
+    for few in (replace(given, members=one), replace(given, nonmembers=three)):
+        with pytest.raises(TooFewRecords):
+            evaluate(few, AuditSettings(attacks=("loss",)))
 
 
 def test_references_must_know_the_records() -> None:
