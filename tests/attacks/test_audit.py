@@ -205,9 +205,9 @@ def test_unlike_sides_are_refused(tmp_path: Path) -> None:
         audit(Memoriser(members), wrong, nonmembers, SETTINGS, tmp_path / "c")
 
 
-def sides(members: int = 300, nonmembers: int = 400, leak: float = 1.0, references: int = 16) -> Sides:
+def sides(members: int = 300, nonmembers: int = 400, leak: float = 1.0, references: int = 16, seed: int = 4) -> Sides:
     """Gaussian scaled logits of two classes, of which members have `leak` more, with references by fair coins."""
-    rng = np.random.default_rng(4)
+    rng = np.random.default_rng(seed)
 
     def side(n: int, shift: float, name: str) -> Signals:
         hard = rng.normal(0, 3, size=n)
@@ -359,3 +359,17 @@ def test_the_order_of_records_changes_no_figure_but_the_halves() -> None:
     for ours, theirs in zip(one.found, other.found, strict=True):
         assert ours.auc.value == pytest.approx(theirs.auc.value, abs=1e-12)
         assert [r.value for r in ours.tprs] == [r.value for r in theirs.tprs]
+
+
+@pytest.mark.slow
+def test_without_a_leak_ten_attacks_together_raise_an_alarm_in_at_most_one_of_twenty_audits() -> None:
+    # 100 seeds; of a rate of 5% more than 11 alarms have a probability of 0.4%. The same holds for the blind baseline.
+    alarms, flags = 0, 0
+    for seed in range(100):
+        result = evaluate(sides(200, 300, leak=0.0, seed=seed), AuditSettings(seed=seed, delta=0.0))
+        assert len(result.found) == 10
+        assert result.blind is not None
+        alarms += result.best.epsilon_lower > 0.0
+        flags += result.blind.distribution_shift
+    assert alarms <= 11
+    assert flags <= 11
