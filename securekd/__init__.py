@@ -14,15 +14,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from securekd.audit_record import AuditRecord, read_audit
+    from securekd.auditing import AuditRequest, audit_deployment
     from securekd.config import load_experiment
     from securekd.experiment import Experiment
     from securekd.plan import make_plan
     from securekd.record import Result, read_result
     from securekd.runner import resume, run
 
-__all__ = ["Experiment", "Result", "load_experiment", "make_plan", "read_result", "resume", "run"]
+__all__ = [
+    "AuditRecord",
+    "AuditRequest",
+    "Experiment",
+    "Result",
+    "audit_deployment",
+    "load_experiment",
+    "make_plan",
+    "read_audit",
+    "read_result",
+    "resume",
+    "run",
+]
 
 _HOMES = {
+    "AuditRecord": "audit_record",
+    "AuditRequest": "auditing",
+    "audit_deployment": "auditing",
+    "read_audit": "audit_record",
     "Experiment": "experiment",
     "Result": "record",
     "load_experiment": "config",

@@ -17,7 +17,8 @@ Files of records: .csv, .jsonl or .parquet with a column `text` (or other column
 which together are the record), `label` (class number) and `id`; or .npz with arrays
 `inputs`, `labels` and `ids`. Without ids, records are named after their content.
 Signals file: `log_probs`, `probs` or `logits` (n, C) or (n, models, C), `membership`
-(n,) or (n, models), `labels` (n,); if wanted `ids`, `features`, `population`.
+(n,) or (n, models), `labels` (n,); if wanted `ids`, `features`, `population`. With
+--members and --nonmembers too, these are matched by their ids.
 Endpoint: POST {"inputs": [...]} answers one of {"log_probs": [[...]]}, {"probs": [[...]]},
 {"logits": [[...]]}, {"labels": [...]}, {"token_log_probs": [[...]]}.
 References: a folder of model folders (each with members.txt, the ids of its training
@@ -48,7 +49,12 @@ interrupted, go on with --resume.
 @click.option(
     "--references-disjoint", "disjoint", is_flag=True, help="The references were trained with none of these records."
 )
-@click.option("--attacks", multiple=True, metavar="NAME[,NAME]", help="Attacks to run. Default: all that fit.")
+@click.option(
+    "--attacks",
+    multiple=True,
+    metavar="NAME[,NAME]",
+    help="Attacks to run (lira, rmia: each in two forms). Default: all that fit.",
+)
 @click.option(
     "--bounds",
     multiple=True,

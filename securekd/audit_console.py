@@ -66,7 +66,7 @@ def summary(record: AuditRecord, out: Path) -> None:
         f"{record.confidence:.0%} confidence; a low lower bound is not safety"
     )
     if record.blind is None:
-        click.echo("nobody checked whether members and non-members differ: no features of the records were given")
+        click.echo("nobody checked whether members and non-members differ: no features, or too few records")
     elif record.blind.distribution_shift:
         click.echo(
             f"NO LEAKAGE IS CLAIMED: a classifier that never sees the model tells members from non-members "

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from securekd.errors import FolderError
+from securekd.record import first_problem
 from securekd_attacks import Auc, TprAtFpr, roc
 from securekd_attacks.assumptions import NOT_SAFETY
 from securekd_attacks.audit import AttackFound, AuditResult
@@ -231,9 +232,7 @@ def read_audit(folder: Path) -> AuditRecord:
     except OSError as error:
         raise FolderError(f"no finished audit in {folder} ({error.strerror}: {path.name}); resume it") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(p) for p in first["loc"])
-        raise FolderError(f"{path} is not a {SCHEMA} record: {place}: {first['msg']}") from error
+        raise FolderError(f"{path} is not a {SCHEMA} record: {first_problem(error)}") from error
 
 
 def schema_text() -> str:

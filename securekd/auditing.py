@@ -15,6 +15,7 @@ from securekd.errors import DataError, FolderError, PromiseError, RunError, Sett
 from securekd.files import write_atomically
 from securekd_attacks import AttackInputError, nonmembers_to_resolve
 from securekd_attacks.answers import AnswerStore, Progress
+from securekd_attacks.asking import refuse_unlike
 from securekd_attacks.audit import AuditResult, audit, evaluate
 from securekd_attacks.audit_settings import AuditSettings
 from securekd_attacks.targets import (
@@ -94,8 +95,8 @@ class AuditRequest:
 
     Attributes:
         target: see `TARGETS`.
-        members: file of records that the target was trained with; None for a signals file.
-        nonmembers: file of records that it was not trained with; None for a signals file.
+        members: file of records that the target was trained with; a signals file can do without.
+        nonmembers: file of records that it was not trained with; a signals file can do without.
         population: file of further non-members, which attacks learn from.
         references: folder or file of reference models.
         disjoint: the references were trained with none of the records.
@@ -192,7 +193,12 @@ def _of_signals(
 ) -> tuple[AuditResult, str]:
     del out, on_progress  # nothing is asked
     file = SignalsFile.read(expand(request.target))
-    sides = file.sides()
+    if request.members is None or request.nonmembers is None:
+        sides = file.sides()
+    else:
+        members, nonmembers = (read_records(path, request.columns) for path in (request.members, request.nonmembers))
+        refuse_unlike([members, nonmembers])
+        sides = file.beside(members, nonmembers)
     _refuse_unresolved(request, settings, sides.nonmembers.records)
     if request.references is not None:
         sides = from_file(expand(str(request.references))).beside(sides)
@@ -260,10 +266,10 @@ def _with_rates(request: AuditRequest) -> AuditSettings:
 
 
 def _refuse_wrong_options(request: AuditRequest, kind: Kind) -> None:
-    given = {"--members": request.members, "--nonmembers": request.nonmembers, "--population": request.population}
-    extra = [name for name, path in given.items() if path is not None]
-    if kind == "signals" and extra:
-        raise SettingError(f"a signals file says who was a member; drop {', '.join(extra)}")
+    if kind == "signals" and request.population is not None:
+        raise SettingError("a signals file has its population in itself; drop --population")
+    if (request.members is None) != (request.nonmembers is None):
+        raise SettingError("give both --members and --nonmembers, or with a signals file neither")
     if request.references is not None and not expand(str(request.references)).exists():
         raise DataError(f"no references in {str(request.references)!r}: give a folder or a file of them")
     if request.disjoint and request.references is None:

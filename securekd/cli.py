@@ -220,6 +220,10 @@ cli.add_command(audit)
 def main() -> None:
     """Entry point: errors become one line and an exit code."""
     debug = "--debug" in sys.argv[1:]
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(
+            str(Path.cwd())
+        )  # a module:attribute of the user's stands there; last, so that it hides nothing
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

@@ -293,9 +293,13 @@ def read_result(folder: Path) -> Result:
             f"no finished run in {folder} ({error.strerror}: {path.name}); give a run's folder, or resume it"
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(p) for p in first["loc"])
-        raise FolderError(f"{path} is not a {SCHEMA} record: {place}: {first['msg']}") from error
+        raise FolderError(f"{path} is not a {SCHEMA} record: {first_problem(error)}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of the things that are wrong with a record: where, and what."""
+    first = error.errors()[0]
+    return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
 
 
 def schema_text() -> str:

@@ -69,7 +69,13 @@ def collect(
     return (given if references is None else references(store, together).beside(given)), answers.cut
 
 
-def _together(parts: Sequence[Records]) -> Records:
+def refuse_unlike(parts: Sequence[Records]) -> None:
+    """Make sure that the sides are of one kind, and that no record, by id or by content, is on two of them.
+
+    Raises:
+        ShapeMismatch: sides of different kinds, or with labels on some sides only.
+        OverlappingRecords: a record stands on two sides.
+    """
     kinds = {part.kind for part in parts}
     if len(kinds) > 1:
         raise ShapeMismatch("sides differ in kind", value=" and ".join(sorted(kinds)), remedy="give records alike")
@@ -85,6 +91,10 @@ def _together(parts: Sequence[Records]) -> Records:
                     raise OverlappingRecords(
                         "a record stands on two sides", value=shown, remedy="keep it on the side where it belongs"
                     )
+
+
+def _together(parts: Sequence[Records]) -> Records:
+    refuse_unlike(parts)
     labels = [part.labels for part in parts if part.labels is not None]
     return Records(
         inputs=joined([part.inputs for part in parts]),

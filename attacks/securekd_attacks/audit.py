@@ -18,7 +18,7 @@ from securekd_attacks.bayesian_bounds import BayesianBound, bayesian
 from securekd_attacks.blind import FOLDS, BlindBaseline, blind_baseline
 from securekd_attacks.canaries import Exposure, exposure, one_run_bound
 from securekd_attacks.catalogue import Recipe, recipes
-from securekd_attacks.errors import BadSetting, MissingAccess
+from securekd_attacks.errors import BadSetting, MissingAccess, TooFewRecords
 from securekd_attacks.gaussian_bounds import GaussianBound, gdp
 from securekd_attacks.metrics import Auc, TprAtFpr, auc, tpr_at_fpr
 from securekd_attacks.one_run_bounds import OneRunBound
@@ -97,7 +97,7 @@ class AuditResult:
         nonmembers: how many were scored.
         population: non-members that attacks learnt from.
         left_out: records that no attack was scored on, since the references hold or omit them all.
-        found: of each attack that was possible, in the order of the catalogue; at least one.
+        found: of each attack that was possible, as they were named or else as in the catalogue; at least one.
         not_possible: the others.
         blind: None where nothing is known of the records but the target's answers.
         best: over all attacks, with a bound that holds although the best was chosen.
@@ -168,16 +168,16 @@ def evaluate(sides: Sides, settings: AuditSettings, *, cut: int = 0) -> AuditRes
     chosen = recipes(settings.attacks, sides)
     lacking = {recipe.name: recipe.lacks(sides) for recipe in chosen}
     possible = [recipe for recipe in chosen if not lacking[recipe.name]]
-    missing = tuple(NotPossible(name, "; ".join(needs)) for name, needs in lacking.items() if needs)
-    if not possible:
+    missing = [NotPossible(name, "; ".join(needs)) for name, needs in lacking.items() if needs]
+    kept = _covered(sides, possible)
+    scores, short = _scored(possible, kept, settings)
+    missing += short
+    if not scores:
         raise BadSetting(
             "no attack is possible with what the target shows",
             value="; ".join([*sorted(sides.members.available), *(f"{x.attack} needs {x.needs}" for x in missing)]),
             remedy="choose others, or give what they need",
         )
-    kept = _covered(sides, possible)
-    origin = Provenance(settings.inclusion, 0.5 if settings.inclusion == "bernoulli" else None)
-    scores = [membership_scores(recipe.make(kept), kept.members, kept.nonmembers, origin) for recipe in possible]
     best = best_of(scores, settings.delta, settings.confidence, method="holm", rng=np.random.default_rng(settings.seed))
     found = tuple(_found(each, best, settings) for each in scores)
     strongest = max(found, key=lambda each: each.auc.value)
@@ -192,7 +192,7 @@ def evaluate(sides: Sides, settings: AuditSettings, *, cut: int = 0) -> AuditRes
             for before, after in ((sides.members, kept.members), (sides.nonmembers, kept.nonmembers))
         ),
         found=found,
-        not_possible=missing,
+        not_possible=tuple(missing),
         blind=_blind(kept, settings),
         best=best,
         exposed=_exposed(strongest.scores, kept.members),
@@ -215,7 +215,23 @@ def _covered(sides: Sides, possible: Sequence[Recipe]) -> Sides:
     population = sides.population
     if population is not None and population.inclusion is not None:
         population = population.take(np.flatnonzero(covered(np.asarray(population.inclusion), 0, fewest[1])))
-    return Sides(keep(sides.members), keep(sides.nonmembers), population)
+    return Sides(keep(sides.members), keep(sides.nonmembers), population, sides.shadows)
+
+
+def _scored(
+    possible: Sequence[Recipe], sides: Sides, settings: AuditSettings
+) -> tuple[list[MembershipScores], list[NotPossible]]:
+    """The scores of every attack, but for those that have too little to learn from."""
+    origin = Provenance(settings.inclusion, 0.5 if settings.inclusion == "bernoulli" else None)
+    scores, short = [], []
+    for recipe in possible:
+        try:
+            scores.append(membership_scores(recipe.make(sides), sides.members, sides.nonmembers, origin))
+        except TooFewRecords as error:
+            if not (recipe.population or recipe.shadows):
+                raise
+            short.append(NotPossible(recipe.name, f"more to learn from: {error}"))
+    return scores, short
 
 
 def _found(scores: MembershipScores, best: BestOf, settings: AuditSettings) -> AttackFound:

@@ -10,7 +10,7 @@ from securekd_attacks.access import Access, Signals
 from securekd_attacks.attacks import Attack, EntropyAttack, LossAttack
 from securekd_attacks.errors import BadSetting
 from securekd_attacks.label_only import LabelOnlyAttack
-from securekd_attacks.learned_attacks import QuantileAttack
+from securekd_attacks.learned_attacks import QuantileAttack, ShadowAttack
 from securekd_attacks.lira import Mode, Variance
 from securekd_attacks.reference_attacks import CALIBRATED, LiraAttack, PopulationAttack, ReferenceAttack, RmiaAttack
 from securekd_attacks.targets.sides import Sides
@@ -37,6 +37,7 @@ class Recipe:
         needs: of both sides.
         make: the attack, fitted where it learns from something; called when all needs are met.
         population: whether it learns from non-members that are not scored.
+        shadows: whether it learns from what the references answer to records that they do and do not hold.
         references_in: how many references must hold each record.
         references_out: how many must not.
     """
@@ -46,6 +47,7 @@ class Recipe:
     needs: frozenset[Access]
     make: Callable[[Sides], Attack]
     population: bool = False
+    shadows: bool = False
     references_in: int = 0
     references_out: int = 0
 
@@ -53,6 +55,8 @@ class Recipe:
         """What is missing, in the words of `Access`; empty where the attack can be run."""
         given = sides.members.available & sides.nonmembers.available
         missing = [access.value for access in sorted(self.needs - given)]
+        if self.shadows and sides.shadows is None:
+            missing.append("shadow models' own outputs (a signals file of several models, or model folders)")
         if self.population and (sides.population is None or not self.needs <= sides.population.available):
             missing.append("a population (non-members that are not scored)")
         if not missing and sides.members.inclusion is not None and sides.nonmembers.inclusion is not None:
@@ -66,13 +70,21 @@ class Recipe:
         return tuple(missing)
 
 
+FAMILIES = {
+    "lira": ("lira_online_residual", "lira_offline_per_example"),
+    "rmia": ("rmia_online", "rmia_offline"),
+}
+"""Short names that stand for several attacks, which the tables name apart."""
+
+
 def recipes(names: Sequence[str], sides: Sides) -> tuple[Recipe, ...]:
-    """The attacks of these names, or where none is named those of the groups that the target's answers belong to.
+    """The attacks of these names (or families), or where none is named those that fit what the target shows.
 
     Raises:
         BadSetting: an unknown name, or one twice.
     """
     known = {recipe.name: recipe for recipe in RECIPES}
+    names = [one for name in names for one in FAMILIES.get(name, (name,))]
     if not names:
         shown = sides.members.available
         groups = {
@@ -141,6 +153,12 @@ def _population(sides: Sides) -> Signals:
     return sides.population
 
 
+def _shadows(sides: Sides) -> tuple[Signals, Signals]:
+    if sides.shadows is None:
+        raise BadSetting("no shadow models", value="none", remedy="give references that are models themselves")
+    return sides.shadows
+
+
 def _fixed(group: Group, attack: Attack) -> Recipe:
     return Recipe(attack.name, group, attack.needs, lambda sides: attack)
 
@@ -159,6 +177,7 @@ RECIPES: tuple[Recipe, ...] = (
         lambda s: QuantileAttack.fit(_population(s)),
         population=True,
     ),
+    Recipe("shadow", "asked", _OUTPUT, lambda s: ShadowAttack.fit(*_shadows(s)), shadows=True),
     Recipe("reference", "classes", CALIBRATED, lambda s: ReferenceAttack(), references_out=1),
     *(_lira(mode, variance) for mode in ("online", "offline") for variance in ("residual", "per_example", "pooled")),
     *(_rmia(mode) for mode in ("online", "offline")),

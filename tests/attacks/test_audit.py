@@ -17,6 +17,7 @@ from securekd_attacks import (
     OverlappingRecords,
     ShapeMismatch,
     Signals,
+    TooFewRecords,
     auc,
     tpr_at_fpr,
 )
@@ -204,9 +205,9 @@ def test_unlike_sides_are_refused(tmp_path: Path) -> None:
         audit(Memoriser(members), wrong, nonmembers, SETTINGS, tmp_path / "c")
 
 
-def sides(members: int = 300, nonmembers: int = 400, leak: float = 1.0, references: int = 16) -> Sides:
+def sides(members: int = 300, nonmembers: int = 400, leak: float = 1.0, references: int = 16, seed: int = 4) -> Sides:
     """Gaussian scaled logits of two classes, of which members have `leak` more, with references by fair coins."""
-    rng = np.random.default_rng(4)
+    rng = np.random.default_rng(seed)
 
     def side(n: int, shift: float, name: str) -> Signals:
         hard = rng.normal(0, 3, size=n)
@@ -261,6 +262,52 @@ def test_online_attacks_are_not_possible_with_references_that_hold_nobody() -> N
     assert needs == "1 references trained with each record, there are 0"
 
 
+def test_shadow_models_teach_a_classifier_and_families_are_named_apart() -> None:
+    given = sides()
+    both = (given.members, given.nonmembers)
+    logits = np.concatenate([np.asarray(side.references) for side in both], axis=1)
+    outputs = -np.logaddexp(0, np.stack([-logits, logits], axis=2))
+    inclusion = np.concatenate([np.asarray(side.inclusion) for side in both], axis=1)
+    names = tuple(str(name) for side in (*both, given.population) if side for name in side.record_ids or ())
+    extra = given.population.records if given.population else 0
+    whole = References(
+        ids=names,
+        signals=np.pad(logits, ((0, 0), (0, extra))),
+        inclusion=np.pad(inclusion, ((0, 0), (0, extra))),
+        log_probs=np.pad(outputs, ((0, 0), (0, extra), (0, 0))),
+    )
+    result = evaluate(whole.beside(given), AuditSettings(attacks=("shadow", "lira", "rmia")))
+    assert [each.attack for each in result.found] == [
+        "shadow",
+        "lira_online_residual",
+        "lira_offline_per_example",
+        "rmia_online",
+        "rmia_offline",
+    ]
+    assert result.found[0].auc.low > 0.5
+    lacking = evaluate(given, AuditSettings(attacks=("loss", "shadow"))).not_possible
+    assert lacking[0].needs.startswith("shadow models' own outputs")
+
+
+def test_a_population_too_small_for_an_attack_is_its_trouble_alone() -> None:
+    given = sides()
+    assert given.population is not None
+    small = replace(given, population=given.population.take(np.arange(30)))
+    result = evaluate(small, AuditSettings(attacks=("loss", "population", "quantile")))
+    assert [each.attack for each in result.found] == ["loss", "population"]
+    assert "too few records for this quantile (got 30); give at least 105" in result.not_possible[0].needs
+    with pytest.raises(BadSetting, match="quantile needs more to learn from"):
+        evaluate(small, AuditSettings(attacks=("quantile",)))
+
+
+def test_too_few_to_score_is_refused() -> None:
+    given = sides()
+    one, three = given.members.take(np.arange(1)), given.nonmembers.take(np.arange(3))
+    for few in (replace(given, members=one), replace(given, nonmembers=three)):
+        with pytest.raises(TooFewRecords):
+            evaluate(few, AuditSettings(attacks=("loss",)))
+
+
 def test_references_must_know_the_records() -> None:
     given = sides()
     with pytest.raises(ShapeMismatch, match="do not know 199 of 200 records"):
@@ -312,3 +359,17 @@ def test_the_order_of_records_changes_no_figure_but_the_halves() -> None:
     for ours, theirs in zip(one.found, other.found, strict=True):
         assert ours.auc.value == pytest.approx(theirs.auc.value, abs=1e-12)
         assert [r.value for r in ours.tprs] == [r.value for r in theirs.tprs]
+
+
+@pytest.mark.slow
+def test_without_a_leak_ten_attacks_together_raise_an_alarm_in_at_most_one_of_twenty_audits() -> None:
+    # 100 seeds; of a rate of 5% more than 11 alarms have a probability of 0.4%. The same holds for the blind baseline.
+    alarms, flags = 0, 0
+    for seed in range(100):
+        result = evaluate(sides(200, 300, leak=0.0, seed=seed), AuditSettings(seed=seed, delta=0.0))
+        assert len(result.found) == 10
+        assert result.blind is not None
+        alarms += result.best.epsilon_lower > 0.0
+        flags += result.blind.distribution_shift
+    assert alarms <= 11
+    assert flags <= 11

@@ -23,6 +23,8 @@ from securekd_attacks.targets import Manners
 from tests.attacks.targets.server import Reply, ok, serving
 
 N = 300
+SECUREKD = [sys.executable, "-P", "-m", "securekd"]
+"""As the installed command: the current folder is not put first where modules are looked for."""
 
 
 @pytest.fixture(scope="module")
@@ -139,10 +141,12 @@ BAD: list[tuple[dict[str, Any], str, type[SecurekdError]]] = [
     ({"target": "no_such_module:f"}, "cannot load the callable", DataError),
     ({"target": "http://user:word@host/"}, "password", DataError),
     ({"target": "."}, "no Hugging Face model folder", DataError),
-    ({"nonmembers": None}, "give --members and --nonmembers", DataError),
+    ({"nonmembers": None}, "give both --members and --nonmembers", SettingError),
+    ({"members": None, "nonmembers": None}, "give --members and --nonmembers", DataError),
     ({"nonmembers": "in.jsonl"}, "two sides", DataError),
     ({"nonmembers": "nowhere.csv"}, "no file of records", DataError),
-    ({"target": "{folder}/signals.npz"}, "a signals file says who was a member", SettingError),
+    ({"target": "{folder}/signals.npz"}, "300 unknown ids", DataError),
+    ({"target": "{folder}/signals.npz", "population": Path("x")}, "drop --population", SettingError),
     ({"disjoint": True}, "without --references", SettingError),
     ({"manners": Manners(rate=3.0)}, "are for an http", SettingError),
     ({"limits": (Limit("tpr", 0.001, 0.1),)}, "cannot be resolved with 300 non-members: it takes 2995", DataError),
@@ -167,6 +171,37 @@ def test_bad_requests_are_refused_and_leave_nothing(
 
 def uniform(inputs: Any) -> np.ndarray:
     return np.full((len(inputs), 2), 0.5)
+
+
+def test_references_from_a_signals_file_are_found_by_id(folder: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    sides = [read_records(folder / f"{side}.jsonl", Columns()) for side in ("in", "out")]
+    ids = [name for side in sides for name in side.ids]
+    order = rng.permutation(len(ids))
+    np.savez(
+        tmp_path / "references.npz",
+        probs=rng.dirichlet(np.ones(2), size=(len(ids), 6)),
+        membership=rng.random((len(ids), 6)) < 0.5,
+        labels=np.concatenate([np.asarray(side.labels) for side in sides])[order],
+        ids=np.array(ids)[order],
+    )
+    asked = request(
+        folder,
+        "tests.securekd.test_auditing:uniform",
+        references=tmp_path / "references.npz",
+        settings=AuditSettings(attacks=("loss", "lira", "shadow", "rmia_online")),
+    )
+    record = audit_deployment(asked, tmp_path / "out")
+    assert [each.attack for each in record.attacks] == [
+        "loss",
+        "lira_online_residual",
+        "lira_offline_per_example",
+        "shadow",
+    ]
+    assert [x.needs for x in record.not_possible] == ["a population (non-members that are not scored)"]
+    assert 0 < record.left_out == 2 * N - record.members - record.nonmembers
+    # References that know nothing of the target: no attack may find anything (each fails with probability 5% at most).
+    assert record.best.epsilon_lower == 0.0
 
 
 def test_folders_are_never_overwritten_and_never_made_up(folder: Path, tmp_path: Path) -> None:
@@ -247,7 +282,7 @@ def test_unfit_files_of_records(tmp_path: Path, name: str, text: str, why: str) 
 
 def command(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "securekd", "audit", *map(str, arguments)],
+        [*SECUREKD, "audit", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -280,7 +315,7 @@ def test_ctrl_c_can_be_resumed(folder: Path, tmp_path: Path) -> None:
     slow = tmp_path / "slow.py"
     slow.write_text("import time, numpy\ndef f(x):\n    time.sleep(0.2)\n    return numpy.full((len(x), 2), 0.5)\n")
     arguments = ["slow:f", "--members", folder / "in.jsonl", "--nonmembers", folder / "out.jsonl", "--out", "a"]
-    words = [sys.executable, "-m", "securekd", "audit", *map(str, arguments), "--batch", "20"]
+    words = [*SECUREKD, "audit", *map(str, arguments), "--batch", "20"]
     process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     kept = tmp_path / "a" / "answers" / "target"
     deadline = time.monotonic() + 60

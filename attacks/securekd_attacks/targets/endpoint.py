@@ -10,11 +10,14 @@ object with exactly one of
 Whatever else comes back is refused by name, and nothing of it is kept.
 """
 
+import contextlib
 import http.client
 import json
 import math
 import os
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,6 +49,7 @@ class Manners:
 
     Attributes:
         timeout: seconds until a connection, or a pause in an answer, counts as failed; above 0.
+        longest: seconds that a whole answer may take, so that one that drips does not hold the audit up; above 0.
         retries: further attempts after a failure that may pass, at least 0.
         backoff: seconds before the first of them, doubled each time; a `Retry-After` in seconds counts where longer.
         rate: requests a second at most, above 0; infinity for no limit.
@@ -57,6 +61,7 @@ class Manners:
     """
 
     timeout: float = 30.0
+    longest: float = 600.0
     retries: int = 5
     backoff: float = 0.5
     rate: float = math.inf
@@ -64,10 +69,10 @@ class Manners:
     token_variable: str | None = None
 
     def __post_init__(self) -> None:
-        if not (self.timeout > 0.0 and self.retries >= 0 and self.backoff >= 0.0 and self.rate > 0.0):
+        if not (min(self.timeout, self.longest, self.rate) > 0.0 and self.retries >= 0 and self.backoff >= 0.0):
             raise BadSetting(
-                "timeout, retries, backoff or rate out of range",
-                value=(self.timeout, self.retries, self.backoff, self.rate),
+                "timeout, longest, retries, backoff or rate out of range",
+                value=(self.timeout, self.longest, self.retries, self.backoff, self.rate),
                 remedy="choose a timeout and a rate above 0, and retries from 0",
             )
 
@@ -131,6 +136,9 @@ class EndpointTarget:
         """One attempt: status (None where there was none), content or trouble, and the seconds asked to wait."""
         connection = _connect(_address(self.url), self.manners.timeout)
         path = urlsplit(self.url)
+        watch = threading.Timer(self.manners.longest, _hang_up, (connection,))
+        watch.daemon = True
+        watch.start()
         try:
             where = (path.path or "/") + (f"?{path.query}" if path.query else "")
             connection.request("POST", where, body=body, headers=_headers(self.manners))
@@ -142,9 +150,10 @@ class EndpointTarget:
                     "the endpoint compresses its answer", value=answer.getheader("Content-Encoding"), remedy="do not"
                 )
             return answer.status, self._read(answer), 0.0
-        except (OSError, http.client.HTTPException) as error:  # refused, reset, timed out, cut off, or no HTTP at all
+        except (OSError, http.client.HTTPException, ValueError) as error:  # refused, reset, late, cut off, or no HTTP
             return None, f"{type(error).__name__}: {error}".encode(errors="replace"), 0.0
         finally:
+            watch.cancel()
             connection.close()
 
     def _read(self, answer: http.client.HTTPResponse) -> bytes:
@@ -220,7 +229,8 @@ def _address(url: str) -> SplitResult:
         port = address.port
     except ValueError as error:
         raise TargetUnusable("no address", value=url.partition("?")[0], remedy="write http(s)://host/path") from error
-    if address.scheme not in ("http", "https") or not address.hostname or port == 0:
+    spelt = url.isascii() and url.isprintable() and " " not in url
+    if address.scheme not in ("http", "https") or not address.hostname or port == 0 or not spelt:
         raise TargetUnusable("no address", value=url.partition("?")[0], remedy="write http(s)://host/path")
     if address.username is not None or address.password is not None:
         raise TargetUnusable(
@@ -234,6 +244,13 @@ def _connect(address: SplitResult, timeout: float) -> http.client.HTTPConnection
     if address.scheme == "https":
         return http.client.HTTPSConnection(host, address.port, timeout=timeout, context=ssl.create_default_context())
     return http.client.HTTPConnection(host, address.port, timeout=timeout)
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    """End a connection that another thread waits for; closing alone would leave it waiting."""
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _headers(manners: Manners) -> dict[str, str]:

@@ -6,6 +6,8 @@ anything. torch and transformers are imported when a folder is opened.
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from securekd_attacks.errors import ShapeMismatch
+from securekd_attacks.errors import AttackInputError, ShapeMismatch
 from securekd_attacks.targets import reading
-from securekd_attacks.targets.errors import BadAnswer, TargetUnusable
+from securekd_attacks.targets.errors import BadAnswer, TargetFailed, TargetUnusable
 from securekd_attacks.targets.records import Answers, Inputs
 
 Task = Literal["text", "image", "language"]
@@ -71,8 +73,9 @@ class FolderTarget:
         }[task]
         reader = transformers.AutoImageProcessor if task == "image" else transformers.AutoTokenizer
         try:
-            model = auto.from_pretrained(str(folder), local_files_only=True, use_safetensors=True).eval()
-            prepare = reader.from_pretrained(str(folder), local_files_only=True)
+            with _without_progress_bars():
+                model = auto.from_pretrained(str(folder), local_files_only=True, use_safetensors=True).eval()
+                prepare = reader.from_pretrained(str(folder), local_files_only=True)
         except Exception as error:  # whatever a broken or foreign folder makes transformers raise
             said = next(iter(str(error).splitlines()), type(error).__name__)
             raise TargetUnusable(
@@ -88,31 +91,44 @@ class FolderTarget:
         Raises:
             ShapeMismatch: inputs of another kind than the model's.
             BadAnswer: NaN or +∞ among its logits, or a text without two tokens for a language model.
+            TargetFailed: the model does not run on them.
         """
+        try:
+            return self._run(inputs)
+        except (AttackInputError, TargetFailed):
+            raise
+        except Exception as error:  # whatever a model that does not fit its tokenizer raises
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            raise TargetFailed(f"the model in {self.name} failed", value=said, remedy="mend it, resume") from error
+
+    def _run(self, inputs: Inputs) -> Answers:
         import torch
 
         with torch.inference_mode():
             if self.task == "image":
                 pixels = self.prepare(images=list(_images(inputs)), return_tensors="pt")["pixel_values"]
                 return Answers(log_probs=reading.of_logits(self.model(pixel_values=pixels).logits, len(inputs)))
-            rows = self._token_ids(inputs)
-            cut = sum(1 for row in rows if self.longest is not None and len(row) > self.longest)
-            rows = [row[: self.longest] for row in rows]
+            rows, cut = self._token_ids(inputs)
             if self.task == "text":
                 return Answers(log_probs=reading.of_logits(self._logits(rows).double(), len(rows)), cut=cut)
             return _token_answers(self._logits(rows), rows, cut)
 
-    def _token_ids(self, inputs: Inputs) -> list[list[int]]:
+    def _token_ids(self, inputs: Inputs) -> tuple[list[list[int]], int]:
+        """Ids of each text, cut as the tokenizer cuts (what it puts at the end stays), and how many were cut."""
         if isinstance(inputs, np.ndarray) or not isinstance(inputs[0], str):
             raise ShapeMismatch("a model of texts", value="other records", remedy="give records with a text")
-        rows: list[list[int]] = self.prepare([str(text) for text in inputs], truncation=False)["input_ids"]
+        texts = [str(text) for text in inputs]
+        rows: list[list[int]] = self.prepare(texts, truncation=False, verbose=False)["input_ids"]
+        cut = sum(1 for row in rows if self.longest is not None and len(row) > self.longest)
+        if cut:
+            rows = self.prepare(texts, truncation=True, max_length=self.longest)["input_ids"]
         fewest = 2 if self.task == "language" else 1
         short = [i for i, row in enumerate(rows) if len(row) < fewest]
         if short:
             raise BadAnswer(
-                "a text is too short for the model", value=repr(inputs[short[0]])[:40], remedy="leave such texts out"
+                "a text is too short for the model", value=repr(texts[short[0]])[:40], remedy="leave it out"
             )
-        return rows
+        return rows, cut
 
     def _logits(self, rows: list[list[int]]) -> Any:
         import torch
@@ -138,6 +154,21 @@ def task_of(folder: Path) -> Task:
     if len(found) != 1:
         raise TargetUnusable("unknown kind of model", value=names, remedy="give a classifier or a causal one")
     return found.pop()
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """An audit has a bar of its own."""
+    from transformers import utils
+
+    logging: Any = utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _longest(model: Any, tokenizer: Any) -> int | None:

@@ -20,7 +20,10 @@ def told_apart(output: ArrayLike, records: int) -> Answers:
         BadAnswer: another shape, NaN, or rows that are neither; logits are refused, since they tell no probabilities
             apart from another model's.
     """
-    array = np.asarray(output)
+    try:
+        array = np.asarray(output)
+    except Exception as error:  # lists of different lengths, or another library's arrays
+        raise BadAnswer("the target's output is no array", value=error, remedy="return a numpy array") from error
     if array.dtype.kind in "iu":
         return Answers(predicted=labels_alone(array, records))
     if array.dtype.kind != "f" or array.ndim != 2:

@@ -92,7 +92,8 @@ def from_models(
     if len(rows) < len(found):
         raise ShapeMismatch("references of different kinds", value=len(found), remedy="give classifiers alone")
     signals = np.stack([scaled_logit(row, records.labels) for row in rows])
-    return References(ids=records.ids, signals=signals, inclusion=_inclusion(folders, records, disjoint))
+    inclusion = _inclusion(folders, records, disjoint)
+    return References(ids=records.ids, signals=signals, inclusion=inclusion, log_probs=np.stack(rows))
 
 
 def _inclusion(folders: list[Path], records: Records, disjoint: bool) -> BoolArray | None:

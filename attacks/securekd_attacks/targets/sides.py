@@ -14,11 +14,19 @@ from securekd_attacks.references import BoolArray
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """Signals of members, of non-members, and of further non-members that attacks learn from (None for none)."""
+    """Signals of both sides, and of what attacks learn from.
+
+    Attributes:
+        members: records that the target was trained with.
+        nonmembers: records that it was not trained with.
+        population: further such records, which are not scored; None for none.
+        shadows: outputs of reference models for records that they were, and were not, trained with; None for none.
+    """
 
     members: Signals
     nonmembers: Signals
     population: Signals | None = None
+    shadows: tuple[Signals, Signals] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +38,14 @@ class References:
         signals: shape (R, n), scaled logits; None for language models.
         inclusion: shape (R, n), booleans; None where nobody knows who was trained with what.
         token_log_probs: n arrays under the one reference of a language model; None for classifiers.
+        log_probs: shape (R, n, C), what classifiers answer themselves; None where only signals were kept.
     """
 
     ids: tuple[str, ...]
     signals: NDArray[np.floating] | None = None
     inclusion: BoolArray | None = None
     token_log_probs: Sequence[FloatArray] | None = None
+    log_probs: NDArray[np.floating] | None = None
 
     def beside(self, sides: Sides) -> Sides:
         """The sides with these references.
@@ -45,7 +55,16 @@ class References:
         """
         place = {name: column for column, name in enumerate(self.ids)}
         population = None if sides.population is None else self._beside(sides.population, place)
-        return Sides(self._beside(sides.members, place), self._beside(sides.nonmembers, place), population)
+        both = self._beside(sides.members, place), self._beside(sides.nonmembers, place)
+        return Sides(*both, population, self._shadows(both, place))
+
+    def _shadows(self, both: tuple[Signals, Signals], place: dict[str, int]) -> tuple[Signals, Signals] | None:
+        if self.log_probs is None or self.inclusion is None or any(side.labels is None for side in both):
+            return None
+        names = [str(name) for side in both for name in side.record_ids or ()]
+        labels = np.concatenate([np.asarray(side.labels) for side in both])
+        rows = np.array([place[name] for name in names])
+        return shadow_signals(self.log_probs[:, rows], labels, self.inclusion[:, rows])
 
     def _beside(self, side: Signals, place: dict[str, int]) -> Signals:
         names = [str(name) for name in side.record_ids or ()]
@@ -64,3 +83,22 @@ class References:
             inclusion=None if self.inclusion is None else self.inclusion[:, rows],
             reference_token_log_probs=None if tokens is None else [tokens[row] for row in rows],
         )
+
+
+def shadow_signals(
+    log_probs: NDArray[np.floating], labels: NDArray[np.integer], inclusion: BoolArray
+) -> tuple[Signals, Signals] | None:
+    """What reference models answer to records that they hold, and to others; None where there are none of either.
+
+    Args:
+        log_probs: shape (R, n, C).
+        labels: shape (n,).
+        inclusion: shape (R, n), booleans.
+    """
+    if inclusion.all() or not inclusion.any():
+        return None
+    known = np.broadcast_to(labels, inclusion.shape)
+    held, others = (
+        Signals(log_probs=log_probs[mask], labels=np.asarray(known[mask])) for mask in (inclusion, ~inclusion)
+    )
+    return held, others

@@ -11,7 +11,7 @@ baseline; `population` (n,), booleans: non-members that attacks learn from, and 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securekd_attacks.access import Signals
-from securekd_attacks.errors import TooFewRecords
+from securekd_attacks.errors import BadLabels, ShapeMismatch, TooFewRecords
 from securekd_attacks.inputs import FloatArray, IntArray
 from securekd_attacks.references import BoolArray
 from securekd_attacks.signals import scaled_logit
 from securekd_attacks.targets import reading
 from securekd_attacks.targets.errors import BadAnswer, BadSignalsFile
-from securekd_attacks.targets.sides import References, Sides
+from securekd_attacks.targets.features import record_features
+from securekd_attacks.targets.records import Records
+from securekd_attacks.targets.sides import References, Sides, shadow_signals
 
 _OUTPUTS = {"log_probs": reading.of_log_probs, "probs": reading.of_probabilities, "logits": reading.of_logits}
 _KNOWN = frozenset({*_OUTPUTS, "membership", "labels", "ids", "features", "population"})
@@ -97,18 +99,7 @@ class SignalsFile:
         Raises:
             TooFewRecords: no member, or no non-member.
         """
-        member = self.membership[:, 0]
-        references, inclusion = None, None
-        if self.log_probs.shape[1] > 1:
-            references, inclusion = self._scaled_logits(1), self.membership[:, 1:].T
-        whole = Signals(
-            log_probs=self.log_probs[:, 0],
-            labels=self.labels,
-            record_ids=self.ids,
-            features=self.features,
-            references=references,
-            inclusion=inclusion,
-        )
+        member, whole = self.membership[:, 0], self._signals
         parts = (member, ~member & ~self.population, self.population)
         for name, part in zip(("members", "non-members"), parts[:2], strict=True):
             if not part.any():
@@ -118,11 +109,63 @@ class SignalsFile:
             members=whole.take(rows[0]),
             nonmembers=whole.take(rows[1]),
             population=whole.take(rows[2]) if rows[2].size else None,
+            shadows=self._shadows(np.concatenate(rows[:2])),
         )
+
+    def beside(self, members: Records, nonmembers: Records) -> Sides:
+        """The sides that the records' ids name, with features (and texts) of the records for what needs them.
+
+        Raises:
+            ShapeMismatch: a record whose id is unknown here, or that is on another side than `membership` says.
+            BadLabels: a record with another label than here.
+        """
+        parts = [self._side(records, inside) for records, inside in ((members, True), (nonmembers, False))]
+        whole = self.sides()
+        return Sides(parts[0], parts[1], whole.population, whole.shadows)
+
+    def _side(self, records: Records, inside: bool) -> Signals:
+        place = {name: row for row, name in enumerate(self.ids)}
+        unknown = [name for name in records.ids if name not in place]
+        rows = np.array([place.get(name, 0) for name in records.ids])
+        if unknown or bool((self.membership[rows, 0] != inside).any()):
+            raise ShapeMismatch(
+                f"{self.name} and the {'members' if inside else 'non-members'} disagree",
+                value=f"{len(unknown)} unknown ids" if unknown else "a record on the other side",
+                remedy="give the records that the signals are of, with the same ids",
+            )
+        if records.labels is not None and bool((records.labels != self.labels[rows]).any()):
+            wrong = records.ids[int(np.argmax(records.labels != self.labels[rows]))]
+            raise BadLabels(f"{self.name} has another label", value=wrong, remedy="give the same records")
+        texts = [str(text) for text in records.inputs] if isinstance(records.inputs[0], str) else None
+        return replace(self._signals.take(rows), features=record_features(records.inputs), texts=texts)
 
     def references(self) -> References:
         """Take all models for references. Whose they are is said by `ids`."""
-        return References(ids=self.ids, signals=self._scaled_logits(0), inclusion=self.membership.T)
+        return References(
+            ids=self.ids,
+            signals=self._scaled_logits(0),
+            inclusion=self.membership.T,
+            log_probs=self.log_probs.transpose(1, 0, 2),
+        )
+
+    def _shadows(self, rows: NDArray[np.integer]) -> tuple[Signals, Signals] | None:
+        if self.log_probs.shape[1] == 1:
+            return None
+        outputs, inclusion = self.log_probs[rows, 1:].transpose(1, 0, 2), self.membership[rows, 1:].T
+        return shadow_signals(outputs, self.labels[rows], inclusion)
+
+    @property
+    def _signals(self) -> Signals:
+        """Of all samples."""
+        several = self.log_probs.shape[1] > 1
+        return Signals(
+            log_probs=self.log_probs[:, 0],
+            labels=self.labels,
+            record_ids=self.ids,
+            features=self.features,
+            references=self._scaled_logits(1) if several else None,
+            inclusion=self.membership[:, 1:].T if several else None,
+        )
 
     def _scaled_logits(self, first: int) -> FloatArray:
         models = range(first, self.log_probs.shape[1])

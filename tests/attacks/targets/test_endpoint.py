@@ -1,10 +1,13 @@
 """An endpoint over a real socket: every kind of answer, every failure that may pass, and everything hostile."""
 
+import contextlib
 import json
 import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from securekd_attacks.targets import BadAnswer, EndpointTarget, Manners, TargetFailed, TargetUnusable
 from securekd_attacks.targets.endpoint import LONGEST_WAIT, answers_in
@@ -127,6 +130,34 @@ def test_an_answer_that_breaks_off_is_a_failure() -> None:
     assert len(waits) == 1
 
 
+def test_an_answer_that_drips_does_not_hold_the_audit_up() -> None:
+    def drip(inputs: list[object], _: dict[str, str]) -> Reply:
+        time.sleep(3.0)  # well within the timeout of a pause
+        return ok({"labels": [1]})
+
+    with serving(drip) as url:
+        asked, _ = target(url, timeout=30.0, longest=0.2, retries=0)
+        start = time.monotonic()
+        with pytest.raises(TargetFailed, match="failed 1 times"):
+            asked.ask(["x"])
+        assert time.monotonic() - start < 2.0
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+KINDS = st.sampled_from(["log_probs", "probs", "logits", "labels", "token_log_probs", "token_means"])
+
+
+@given(st.binary(max_size=200) | st.dictionaries(KINDS, JSON, max_size=2).map(lambda d: json.dumps(d).encode()))
+def test_any_bytes_are_an_answer_or_refused(content: bytes) -> None:
+    with contextlib.suppress(BadAnswer):
+        found = answers_in(content, 2)
+        assert found.gives
+
+
 def test_compression_is_refused_since_it_hides_its_size() -> None:
     with serving(lambda inputs, _: (200, b"x", {"Content-Encoding": "gzip"})) as url:
         asked, _ = target(url)
@@ -161,7 +192,10 @@ def test_a_token_is_sent_and_is_not_part_of_the_name(monkeypatch: pytest.MonkeyP
     assert "hidden" not in asked.name
 
 
-@pytest.mark.parametrize("url", ["ftp://host/", "http://", "http://user:word@host/", "http://host:99999/", "x"])
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://host/", "http://", "http://user:word@host/", "http://host:99999/", "x", "http://host/ü", "http://host/a b"],
+)
 def test_addresses_that_cannot_be_asked(url: str) -> None:
     with pytest.raises(TargetUnusable):
         EndpointTarget(url)

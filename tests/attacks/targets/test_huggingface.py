@@ -1,6 +1,8 @@
 """Model folders against transformers' own means: classifiers of texts and images, and language models."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from securekd_attacks import ShapeMismatch
 from securekd_attacks.audit import audit
 from securekd_attacks.audit_settings import AuditSettings
-from securekd_attacks.targets import BadAnswer, FolderTarget, Records, TargetUnusable, content_ids
+from securekd_attacks.targets import BadAnswer, FolderTarget, Records, TargetFailed, TargetUnusable, content_ids
 from securekd_attacks.targets.huggingface import task_of
 from tests.securekd import leaky
 
@@ -39,6 +41,31 @@ def test_a_text_classifier(classifier: Path, monkeypatch: pytest.MonkeyPatch) ->
     np.testing.assert_allclose(found.log_probs, leaky.classifier_target(TEXTS), atol=1e-12)
     assert found.cut == 0
     assert target.ask(["word " * 100]).cut == 1
+
+
+def test_long_texts_are_cut_as_their_tokenizer_cuts(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    shutil.copytree(classifier, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(classifier)
+    ends = TemplateProcessing(single="[UNK] $A [UNK]", special_tokens=[("[UNK]", 1)])
+    tokenizer.backend_tokenizer.post_processor = ends
+    tokenizer.save_pretrained(tmp_path / "model")
+    monkeypatch.setenv("LEAKY_FOLDER", str(tmp_path / "model"))
+    texts = ["a short one", "word " * 60 + "and an end that is never read"]
+    found = FolderTarget.open(tmp_path / "model").ask(texts)
+    assert found.cut == 1
+    np.testing.assert_allclose(found.log_probs, leaky.classifier_target(texts), atol=1e-12)
+
+
+def test_a_model_that_does_not_run_is_a_failed_target(classifier: Path) -> None:
+    target = FolderTarget.open(classifier)
+    broken = replace(target, longest=None)  # positions beyond those that it has
+    with pytest.raises(TargetFailed, match="the model in .* failed"):
+        broken.ask(["word " * 100])
 
 
 def test_a_language_model_token_by_token(language: Path) -> None:

@@ -41,6 +41,7 @@ def test_certainty_is_told_apart_too() -> None:
         np.array([[1, 0], [0, 1]]),
         np.array([-1, 0]),
         None,
+        [[0.5, 0.5], [1.0]],
     ],
 )
 def test_anything_else_is_refused(output: object) -> None:

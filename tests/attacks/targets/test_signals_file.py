@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from securekd_attacks import scaled_logit
-from securekd_attacks.targets import BadSignalsFile, SignalsFile
+from securekd_attacks import BadLabels, ShapeMismatch, scaled_logit
+from securekd_attacks.targets import BadSignalsFile, Records, SignalsFile
 
 N, C = 12, 3
 
@@ -49,6 +49,13 @@ def test_several_models_are_a_target_and_its_references(tmp_path: Path) -> None:
         expected = scaled_logit(np.log(probs[rows, model]), given["labels"][rows])
         np.testing.assert_allclose(np.asarray(sides.members.references)[model - 1], expected, rtol=1e-10)
     np.testing.assert_array_equal(sides.members.inclusion, mask[rows, 1:].T)
+    assert sides.shadows is not None
+    held, others = sides.shadows
+    assert (held.records, others.records) == (mask[:, 1:].sum(), (~mask[:, 1:]).sum())
+    both = np.concatenate([rows, np.setdiff1d(np.arange(N), rows)])
+    first = next(i for i in both if mask[i, 1])
+    np.testing.assert_allclose(np.asarray(held.log_probs)[0], np.log(probs[first, 1]))
+    assert np.asarray(held.labels)[0] == given["labels"][first]
 
 
 def test_a_population_is_not_scored(tmp_path: Path) -> None:
@@ -112,3 +119,26 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes) ->
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadSignalsFile, match="cannot read"):
         SignalsFile.read(tmp_path / name)
+
+
+def test_records_are_matched_by_their_ids(tmp_path: Path) -> None:
+    ids = np.array([f"r{i}" for i in range(N)])
+    file = SignalsFile.read(stored(tmp_path, ids=ids))
+    labels = file.labels
+
+    def records(rows: list[int], **changed: Any) -> Records:
+        texts = [f"text {row}" for row in rows]
+        return Records(**{"inputs": texts, "ids": tuple(ids[rows].tolist()), "labels": labels[rows]} | changed)
+
+    sides = file.beside(records([4, 0, 2]), records([1, 3]))
+    np.testing.assert_array_equal(sides.members.log_probs, file.log_probs[[4, 0, 2], 0])
+    assert sides.nonmembers.texts == ["text 1", "text 3"]
+    assert sides.members.features is not None
+    for members, why in (
+        (records([4, 1]), "a record on the other side"),
+        (records([4, 0], ids=("r4", "new")), "1 unknown ids"),
+    ):
+        with pytest.raises(ShapeMismatch, match=why):
+            file.beside(members, records([1, 3]))
+    with pytest.raises(BadLabels, match="r4"):
+        file.beside(records([4, 0], labels=(labels[[4, 0]] + 1) % C), records([1, 3]))
