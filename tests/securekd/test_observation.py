@@ -95,6 +95,20 @@ def test_a_clip_and_noise_that_do_nothing_leave_the_points_alike(tmp_path: Path)
     assert found["raw_release"] != found["clipped_release"] != found["client_release"]
 
 
+def test_releases_that_are_seen_one_by_one_are_each_others_references(tmp_path: Path) -> None:
+    bare = {"rounds": 1, "privacy": {"dp_sgd": False}, "release": {"clip": 1000.0, "noise": 0.0}}
+    bare |= {"training": {"plain_epochs": 60}, "clients": {"models": ["mlp"]}}
+    bare |= {"data": {"private": 80, "transfer": 200}, "student": {"epochs": 30, "consensus": "mean"}}
+    watching = {"audit": {"attacks": ["loss"], "points": "all"}}
+    plain = run(small(**bare, **watching, aggregation="plain"), tmp_path / "plain")
+    found = {x.attack: x for x in plain.leakage if x.point == "client_release"}
+    assert set(found) == {"loss", "coop_lira"}
+    assert found["coop_lira"].auc_ci[0] > 0.6
+    assert (found["coop_lira"].members, found["coop_lira"].nonmembers) == (80, 120)
+    masked = run(small(**bare, **watching), tmp_path / "masked")
+    assert {x.attack for x in masked.leakage} == {"loss"}
+
+
 @pytest.mark.parametrize("consensus", ["mean", pytest.param("weighted", marks=pytest.mark.slow)])
 def test_averaged_weights_are_observed_likewise(consensus: str, tmp_path: Path) -> None:
     changes = {"rounds": 1, "student": {"model": MODEL, "consensus": consensus}, "privacy": {"neighbours": "zero_out"}}
