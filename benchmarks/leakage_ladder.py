@@ -116,7 +116,8 @@ def play(protection: Protection, seed: int) -> dict[str, Any]:
         ledger = Ledger(Path(folder) / "ledger.json", noise="os", delta=plan.delta)
         workshop = Workshop(plan, store, ledger, lambda todo: map(perform, todo))
         outcome = plan.strategy.play(workshop, 1, None)
-        found = {one.point: figures(one.scores) for one in attacked(plan, outcome, workshop.perform)}
+        made = attacked(plan, outcome, workshop.perform)
+        found = {one.point: figures(one.scores) for one in made if one.scores.attack == "loss"}
         proven = {f"{g.view} {g.unit}": g.epsilon for g in guarantees(ledger.file)}
     clients = [accuracy(plan, c.model, outcome.clients[c.name]) for c in plan.clients]
     return {

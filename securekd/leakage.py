@@ -11,10 +11,8 @@ the release path is replayed, the optimal test stands at every point that noise 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr
 
 from securekd.canaries import CanaryKind
 from securekd.checkpoint import Arrays
@@ -26,11 +24,10 @@ from securekd.parallel import Perform
 from securekd.plan import Plan
 from securekd.plugins import named
 from securekd.points import Held, observed, seen_by
-from securekd.privacy.accountant import example_epsilon, guarantee
-from securekd.privacy.events import View
+from securekd.privacy.accountant import example_epsilon
 from securekd.privacy.ledger import LedgerFile
-from securekd.record import Canaries, CanaryBound, CanaryRecord, Leakage, Point, Rate, Replay
-from securekd.replay import ReleasePath, Replayed, ReplayedPoint, refuted, replay
+from securekd.record import Canaries, CanaryBound, CanaryRecord, Leakage, Point, Replay
+from securekd.replay_record import rates_of, recorded, replayed
 from securekd.rounds import RoundOutcome
 from securekd.training.tasks import network_of
 from securekd_attacks import (
@@ -42,16 +39,13 @@ from securekd_attacks import (
     Provenance,
     Signals,
     auc,
-    gaussian_tpr,
+    coop_lira_scores,
     membership_scores,
     one_run,
     one_run_bound,
+    scaled_logit,
     split_bound,
-    tpr_at_fpr,
 )
-
-FPR = Literal["0.1", "0.01", "0.001"]
-RATES: tuple[FPR, ...] = ("0.1", "0.01", "0.001")
 
 ATTACKS: dict[str, Callable[[], Attack]] = {"loss": LossAttack, "entropy": EntropyAttack}
 
@@ -109,7 +103,7 @@ def measure(plan: Plan, outcomes: Sequence[RoundOutcome], perform: Perform, ledg
     watched = outcomes if plan.experiment.audit.points == "all" else outcomes[-1:]
     rounds = [outcome.number for outcome in watched]
     found = [one for outcome in watched for one in attacked(plan, outcome, perform)]
-    played = _played(plan) if plan.experiment.audit.replays else {}
+    played = replayed(plan) if plan.experiment.audit.replays else {}
     sampled = plan.question.release.exposure.sampling_rate < 1
     bounds = len(found) + len(played) * len(rounds) * (1 if sampled else 2)
     confidence = plan.experiment.audit.confidence
@@ -118,7 +112,7 @@ def measure(plan: Plan, outcomes: Sequence[RoundOutcome], perform: Perform, ledg
     ordinary = tuple(_leakage(plan, one, epsilon[one.round], each) for one in found if one.kind is None)
     planted = tuple(_canary_bound(plan, one, one.kind, epsilon[one.round], each) for one in found if one.kind)
     replays = tuple(
-        _replay(plan, point, n, scores, ledger.until(n), each) for n in rounds for point, scores in played.items()
+        recorded(plan, point, n, scores, ledger.until(n), each) for n in rounds for point, scores in played.items()
     )
     return Measured(ordinary, _canaries(plan, planted), replays)
 
@@ -130,6 +124,8 @@ def attacked(plan: Plan, outcome: RoundOutcome, perform: Perform) -> list[Found]
     for point, models in held.items():
         targets = _targets(plan, models)
         found += [Found(point, outcome.number, scores) for scores in _scores(plan, point, targets, None)]
+        if point == "client_release" and _cooperates(plan):
+            found.append(Found(point, outcome.number, _coop_lira(plan, targets)))
     if plan.canaries is not None:
         coin = Provenance("bernoulli", 0.5)
         for point in CANARY_POINTS:
@@ -157,6 +153,31 @@ def nonmember_shares(plan: Plan) -> list[Examples]:
         for client, part in zip(dealt, np.split(rows, cuts), strict=True):
             client.append(part)
     return [test.take(np.sort(np.concatenate(parts))) for parts in dealt]
+
+
+def _cooperates(plan: Plan) -> bool:
+    """Whether an adversary sees releases one by one, so that those of others can be its reference models."""
+    return plan.experiment.audit.points == "all" and not plan.aggregator.sums_only and len(plan.clients) > 2
+
+
+def _coop_lira(plan: Plan, targets: Sequence[Target]) -> MembershipScores:
+    """Each client's records under its own release, against what all others' releases say of them (Co-op LiRA)."""
+    networks = [network_of(t.model, plan.shape, 0, t.state) for t in targets]
+    runtime = plan.experiment.runtime
+    members, nonmembers = [], []
+    for i, target in enumerate(targets):
+        asked = _together([target.members, target.nonmembers])
+        signals = [
+            scaled_logit(
+                log_probabilities(network, asked.inputs, micro_batch=runtime.micro_batch, device=runtime.device),
+                labels_of(asked),
+            )
+            for network in networks
+        ]
+        scores = coop_lira_scores(np.stack(signals), i, individual=not plan.aggregator.sums_only)
+        members.append(scores[: len(target.members)])
+        nonmembers.append(scores[len(target.members) :])
+    return MembershipScores("coop_lira", np.concatenate(members), np.concatenate(nonmembers))
 
 
 def _targets(plan: Plan, models: Sequence[Held]) -> list[Target]:
@@ -239,7 +260,7 @@ def _leakage(plan: Plan, found: Found, epsilon: float | None, each: float) -> Le
         attack=scores.attack,
         auc=area.value,
         auc_ci=(area.low, area.high),
-        tpr_at_fpr=_rates(scores.members, scores.nonmembers, confidence),
+        tpr_at_fpr=rates_of(scores.members, scores.nonmembers, confidence),
         epsilon_lower=bound.epsilon_lower,
         confidence=confidence,
         members=len(scores.members),
@@ -291,75 +312,6 @@ def _canaries(plan: Plan, bounds: tuple[CanaryBound, ...]) -> Canaries | None:
         )
     )
     return Canaries(planted=records, bounds=bounds)
-
-
-def _played(plan: Plan) -> dict[ReplayedPoint, Replayed]:
-    """The release path of the run's plan, replayed over the fewest clients whose sum is opened."""
-    clients, colluders = plan.threshold, max(1, plan.experiment.cohort.colluders)
-    paths = [
-        ReleasePath.as_promised(question, clients, colluders if colluders < clients else 0)
-        for question in (plan.check, plan.question)
-        if question is not None
-    ]
-    return replay(
-        paths, trials=plan.experiment.audit.replays, rounds=plan.experiment.rounds, secret=plan.randomness.secret
-    )
-
-
-def _replay(plan: Plan, point: ReplayedPoint, number: int, scores: Replayed, ledger: LedgerFile, each: float) -> Replay:
-    confidence, delta = plan.experiment.audit.confidence, plan.experiment.privacy.client_delta
-    exposure, view = plan.question.release.exposure, _view(plan, point)
-    present, absent, mu = scores.present[number - 1], scores.absent[number - 1], float(scores.mu[number - 1])
-    shown, area = refuted(present, absent, mu, delta, each), auc(present, absent, confidence)
-    proven = None if view is None else guarantee(ledger, "client", view)
-    rate = exposure.sampling_rate
-    colluders = max(1, plan.experiment.cohort.colluders)
-    return Replay(
-        point=point,
-        round=number,
-        view=view,
-        unit="client",
-        neighbours=exposure.neighbours,
-        clients=1 if point == "client_release" else plan.threshold,
-        colluders=colluders if point == "aggregate_minus_colluders" else 0,
-        trials=len(present),
-        mu=mu,
-        auc=area.value,
-        auc_ci=(area.low, area.high),
-        auc_promised=(1 - rate) / 2 + rate * float(ndtr(mu / 2**0.5)),
-        tpr_at_fpr=_rates(present, absent, confidence),
-        tpr_promised={r: (1 - rate) * float(r) + rate * gaussian_tpr(mu, float(r)) for r in RATES},
-        epsilon_lower=shown.counts.epsilon_lower,
-        epsilon_lower_gaussian=shown.gaussian.epsilon_lower if rate == 1 else None,
-        epsilon_largest=shown.largest,
-        confidence=confidence,
-        epsilon=None if proven is None else proven.epsilon,
-        delta=delta,
-        why="no other party is at this point" if proven is None else proven.why,
-        assumptions=shown.counts.assumptions,
-        assumptions_gaussian=shown.gaussian.assumptions if rate == 1 else (),
-        seen_by=_replay_seen_by(plan, point, colluders),
-    )
-
-
-def _view(plan: Plan, point: ReplayedPoint) -> View | None:
-    """The view whose ε a point is set beside: the one whose unknown noise is what is unknown there."""
-    if point == "client_release":
-        return None if plan.aggregator.sums_only else "server"
-    return "public" if point == "aggregate" else "clients"
-
-
-def _replay_seen_by(plan: Plan, point: ReplayedPoint, colluders: int) -> str:
-    if point == "client_release":
-        return seen_by(plan, point)
-    if point == "aggregate":
-        return "whoever sees the sum of the fewest clients that are summed, and nobody's noise"
-    return f"a participant, or the server, with the noise of {colluders} of the fewest clients that are summed"
-
-
-def _rates(members: np.ndarray, nonmembers: np.ndarray, confidence: float) -> dict[FPR, Rate]:
-    found = {rate: tpr_at_fpr(members, nonmembers, float(rate), confidence) for rate in RATES}
-    return {k: Rate(value=r.value, low=r.low, high=r.high, resolved=r.resolved) for k, r in found.items()}
 
 
 def _together(parts: list[Examples]) -> Examples:

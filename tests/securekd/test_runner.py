@@ -14,13 +14,14 @@ import torch
 from securekd.aggregation import AGGREGATORS, Aggregator, MaskingAggregator, Terms
 from securekd.checkpoint import PhaseStore
 from securekd.errors import FolderError, PromiseError, RunError, SettingError
-from securekd.leakage import RATES, Measured
+from securekd.leakage import Measured
 from securekd.models.folder import load_model
 from securekd.plan import make_plan
 from securekd.privacy.accountant import Guarantee, guarantees
 from securekd.privacy.ledger import read_ledger
 from securekd.promises import refuse_leak, refuse_overspending
 from securekd.record import POINTS, Leakage, Rate, Result, read_result
+from securekd.replay_record import RATES
 from securekd.runner import phases, resume, run
 from tests.securekd.conftest import small
 
