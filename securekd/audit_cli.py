@@ -15,7 +15,8 @@ drawn as they are, but were kept from it.
 \b
 Files of records: .csv, .jsonl or .parquet with a column `text` (or other columns,
 which together are the record), `label` (class number) and `id`; or .npz with arrays
-`inputs`, `labels` and `ids`. Without ids, records are named after their content.
+`inputs`, `labels` and `ids` (images: uint8, height x width x channels). Without ids,
+records are named after their content.
 Signals file: `log_probs`, `probs` or `logits` (n, C) or (n, models, C), `membership`
 (n,) or (n, models), `labels` (n,); if wanted `ids`, `features`, `population`. With
 --members and --nonmembers too, these are matched by their ids.

@@ -130,10 +130,10 @@ def _table(path: Path) -> dict[str, Sequence[Any]]:
             rows = [json.loads(line) for line in file if line.strip()]
     if not rows:
         return {}
-    heads = list(rows[0])
-    ragged = [i for i, row in enumerate(rows) if not isinstance(row, dict) or set(row) != set(heads) or None in row]
-    if ragged or any(value is None for row in rows for value in row.values()):
-        raise ValueError(f"row {ragged[0] + 1 if ragged else '?'} has other columns than the first, or empty ones")
+    heads = list(rows[0]) if isinstance(rows[0], dict) else []
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or set(row) != set(heads) or None in row or None in row.values():
+            raise ValueError(f"row {number} has other columns than the first, or empty ones")
     return {name: [row[name] for row in rows] for name in heads}
 
 

@@ -115,6 +115,24 @@ def test_an_endpoint_that_fails_half_way_is_resumed(folder: Path, tmp_path: Path
     assert record.attacks[0].auc.value == pytest.approx(0.5, abs=0.1)
 
 
+def test_an_endpoint_of_labels_alone_gets_the_label_only_attack(folder: Path, tmp_path: Path) -> None:
+    known = read_records(folder / "in.jsonl", Columns())
+    assert known.labels is not None
+    starts = (" ".join(str(text).split()[:2]) for text in known.inputs)
+    answers = dict(zip(starts, known.labels.tolist(), strict=True))
+
+    def labels(inputs: list[Any], _: dict[str, str]) -> Reply:
+        return ok({"labels": [answers.get(" ".join(text.split()[:2]), 0) for text in inputs]})
+
+    settings = AuditSettings(copies=4, strength=0.2, attacks=("loss", "label_only"))
+    with serving(labels) as url:
+        record = audit_deployment(request(folder, url, settings=settings), tmp_path / "out")
+    assert [each.attack for each in record.attacks] == ["label_only"]
+    assert [(x.attack, x.needs) for x in record.not_possible] == [("loss", "log_probs")]
+    assert record.attacks[0].auc.low > 0.5
+    assert len(list((tmp_path / "out" / "answers").iterdir())) == 1 + 1 + 4  # the manifest, the records, four copies
+
+
 def test_fail_above(folder: Path, tmp_path: Path) -> None:
     signals = str(folder / "signals.npz")
     limits = tuple(map(Limit.parse, ("tpr@0.05=0.9", "auc=0.5", "epsilon_lower=0.1")))
@@ -271,6 +289,8 @@ def test_columns_without_a_text_are_numbers_or_rows(tmp_path: Path) -> None:
         ("a.csv", "label\n0\n", "name one with --text"),
         ("a.jsonl", '{"text": "x"}\n[1]\n', "row 2"),
         ("a.jsonl", '{"text": "x"\n', "cannot read"),
+        ("a.jsonl", "[1]\n", "row 1"),
+        ("a.jsonl", '{"text": "x", "label": 0}\n{"text": "y", "label": null}\n', "row 2 has other columns"),
         ("a.npz", "PK", "cannot read"),
         ("a.txt", "x", "no file of records"),
     ],
