@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from securekd.errors import FolderError
 from securekd.files import write_atomically
 from securekd.record import GuaranteeRecord, Leakage, Result
+from securekd.report.audit import last_round
 from securekd.sweep.folder import SweepFolder
 from securekd.sweep.plan import PlannedRun, SweepPlan
 from securekd_attacks import auc_ceiling
@@ -178,8 +179,9 @@ def _rows(plan: SweepPlan, run: PlannedRun, folder: SweepFolder) -> Iterator[dic
     if result is None:
         yield row
         return
-    for point in dict.fromkeys(leak.point for leak in result.leakage):
-        leaks = [leak for leak in result.leakage if leak.point == point]
+    at_end = last_round(result)
+    for point in dict.fromkeys(leak.point for leak in at_end):
+        leaks = [leak for leak in at_end if leak.point == point]
         yield row | _of_run(result) | _of_point(result, leaks)
 
 
