@@ -109,6 +109,14 @@ def test_there_is_a_file_for_each_scenario_and_no_other():
     assert {path.stem.removeprefix("failure-") for path in VECTORS.glob("failure-*.json")} == FAILURES.keys()
 
 
+# What only peers in a homomorphic session can cause; tests/protocols/homomorphic causes each with real ciphertexts,
+# which SEAL randomises, so that no vector could be made again.
+HOMOMORPHIC = {
+    *("NotAPublicKey", "BadCiphertext", "TransparentCiphertext"),
+    *("NotTheSurvivorsSum", "SumOffGrid", "SecondOpening"),
+}
+
+
 def test_every_error_that_a_peer_can_cause_has_a_vector():
     named = {json.loads(path.read_text())["error"] for path in VECTORS.glob("failure-*.json")}
     remote = {
@@ -118,7 +126,8 @@ def test_every_error_that_a_peer_can_cause_has_a_vector():
         and issubclass(cls, errors.RemoteProtocolError)
         and cls is not errors.RemoteProtocolError
     }
-    assert remote <= named
+    assert remote - HOMOMORPHIC <= named
+    assert HOMOMORPHIC <= remote
 
 
 @pytest.mark.parametrize("name", sorted(FAILURES))

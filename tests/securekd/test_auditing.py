@@ -336,7 +336,15 @@ def test_ctrl_c_can_be_resumed(folder: Path, tmp_path: Path) -> None:
     slow.write_text("import time, numpy\ndef f(x):\n    time.sleep(0.2)\n    return numpy.full((len(x), 2), 0.5)\n")
     arguments = ["slow:f", "--members", folder / "in.jsonl", "--nonmembers", folder / "out.jsonl", "--out", "a"]
     words = [*SECUREKD, "audit", *map(str, arguments), "--batch", "20"]
-    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # Where SIGINT was ignored, as in a shell's background jobs, children would ignore it too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     kept = tmp_path / "a" / "answers" / "target"
     deadline = time.monotonic() + 60
     while not (kept / "000001.npz").exists() and time.monotonic() < deadline:
