@@ -25,7 +25,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from textwrap import fill
-from typing import TypeVar
+from typing import Any, TypeVar
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "protocols")]
@@ -121,7 +121,7 @@ def nvflare(vectors: list[np.ndarray], clients: int) -> Row:
     def encrypt(vector: np.ndarray) -> list[bytes]:
         return [tenseal.ckks_vector(context, vector[i : i + step].astype(float)).serialize() for i in chunks]
 
-    def add(total: list[object], data: list[bytes]) -> list[object]:
+    def add(total: list[Any], data: list[bytes]) -> list[Any]:
         parts = [tenseal.ckks_vector_from(context, one) for one in data]
         return [a + b for a, b in zip(total, parts, strict=True)] if total else parts
 
@@ -132,7 +132,7 @@ def nvflare(vectors: list[np.ndarray], clients: int) -> Row:
         for _ in range(copies):
             total, spent = timed(partial(add, total, data))
             add_s.append(spent)
-    found, decrypt_s = timed(lambda: np.concatenate([one.decrypt() for one in total]))  # type: ignore[attr-defined]
+    found, decrypt_s = timed(lambda: np.concatenate([one.decrypt() for one in total]))
     error = float(np.abs(found - copies * sum(vectors)).max())
     size = sum(map(len, data)) / length
     return Row("NVFLARE's CKKS", clients, length, size, *_medians(encrypt_s, add_s), decrypt_s, error)

@@ -172,6 +172,7 @@ def _session(case: CaseLike) -> Cost:
     silent = set(sorted(silent)[: case.dropouts])
     clients, strategy = _Clients(case, silent), _Strategy(case.clients)
     base = Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={})
+    # Typed for Flower's Strategy class; ours has the methods that its workflow calls, and no more.
     context = LegacyContext(base, ServerConfig(num_rounds=1), strategy, SimpleClientManager())  # type: ignore[arg-type]
     from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD, Key
 

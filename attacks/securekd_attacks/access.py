@@ -4,7 +4,7 @@
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +110,7 @@ class Signals:
 
     def take(self, rows: NDArray[np.integer]) -> "Signals":
         """The signals of some records, in the order of `rows`."""
-        parts: dict[str, object] = {}
+        parts: dict[str, Any] = {}
         for access in self.available:
             part = getattr(self, access.value)
             if access in _BY_MODEL:
@@ -121,7 +121,7 @@ class Signals:
                 parts[access.value] = [part[int(row)] for row in rows]
         if self.record_ids is not None:
             parts["record_ids"] = [self.record_ids[int(row)] for row in rows]
-        return Signals(**parts)  # type: ignore[arg-type]
+        return Signals(**parts)
 
     def _records_of(self, access: Access) -> int:
         part = getattr(self, access.value)

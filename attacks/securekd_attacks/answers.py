@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -144,12 +145,12 @@ def _refuse_other_kind(found: list[Answers], answers: Answers) -> None:
 
 
 def _joined(found: list[Answers]) -> Answers:
-    parts: dict[str, object] = {"cut": sum(each.cut for each in found)}
+    parts: dict[str, Any] = {"cut": sum(each.cut for each in found)}
     for access in found[0].gives:
         batches = [getattr(each, access.value) for each in found]
         joined = tuple(text for batch in batches for text in batch) if access in _TOKENS else np.concatenate(batches)
         parts[access.value] = joined
-    return Answers(**parts)  # type: ignore[arg-type]
+    return Answers(**parts)
 
 
 def _arrays(answers: Answers) -> dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]:
@@ -165,11 +166,11 @@ def _arrays(answers: Answers) -> dict[str, "np.ndarray[tuple[int, ...], np.dtype
 
 
 def _answers(arrays: dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]) -> Answers:
-    parts: dict[str, object] = {"cut": int(arrays.pop("cut"))}
+    parts: dict[str, Any] = {"cut": int(arrays.pop("cut"))}
     ends = np.cumsum(arrays.pop("lengths", np.zeros(0, dtype=np.int64)))
     for name, array in arrays.items():
         parts[name] = tuple(np.split(array, ends[:-1])) if name in _TOKENS else array
-    return Answers(**parts)  # type: ignore[arg-type]
+    return Answers(**parts)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 from securekd_protocols.errors import (
     BadParameter,
@@ -105,14 +106,7 @@ class SessionParameters:
 
     def __post_init__(self) -> None:
         self._check_graph()
-        within("clients", self.clients, FEWEST_CLIENTS, MOST_CLIENTS)
-        within("vector length", self.vector_length, 1, LONGEST_VECTOR)
-        within("magnitude", self.magnitude, 1, 2**63 - 1)
-        within("noise tail", self.noise_tail, 0, 2**63 - 1)
-        within("noise variance", self.noise_variance, 0, 2**64 - 1)
-        within("round number", self.round_number, 0, 2**64 - 1)
-        sized("nonce", self.nonce, NONCE_BYTES)
-        sized("context hash", self.context, 32)
+        check_terms(self, 2**63 - 1)
         prove_no_overflow(self.ring, self.clients, self.magnitude, self.noise_tail)
         check_roster(self.roster, {"server": self.server_public})
 
@@ -206,6 +200,39 @@ class SessionParameters:
             ContextMismatch: Its hash differs; somebody would answer for other data than this client.
         """
         check_context(self.context, context)
+
+
+class Terms(Protocol):
+    """What the parameters of every protocol have in common; see `SessionParameters` for the meanings."""
+
+    @property
+    def clients(self) -> int: ...  # noqa: D102
+    @property
+    def vector_length(self) -> int: ...  # noqa: D102
+    @property
+    def magnitude(self) -> int: ...  # noqa: D102
+    @property
+    def noise_tail(self) -> int: ...  # noqa: D102
+    @property
+    def noise_variance(self) -> int: ...  # noqa: D102
+    @property
+    def round_number(self) -> int: ...  # noqa: D102
+    @property
+    def nonce(self) -> bytes: ...  # noqa: D102
+    @property
+    def context(self) -> bytes: ...  # noqa: D102
+
+
+def check_terms(terms: Terms, largest: int) -> None:
+    """Refuse numbers and bytes out of their ranges with `BadParameter`; magnitude and tail go up to `largest`."""
+    within("clients", terms.clients, FEWEST_CLIENTS, MOST_CLIENTS)
+    within("vector length", terms.vector_length, 1, LONGEST_VECTOR)
+    within("magnitude", terms.magnitude, 1, largest)
+    within("noise tail", terms.noise_tail, 0, largest)
+    within("noise variance", terms.noise_variance, 0, 2**64 - 1)
+    within("round number", terms.round_number, 0, 2**64 - 1)
+    sized("nonce", terms.nonce, NONCE_BYTES)
+    sized("context hash", terms.context, 32)
 
 
 def check_roster(roster: tuple[Member, ...], others: Mapping[str, bytes]) -> None:

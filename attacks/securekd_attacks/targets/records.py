@@ -111,6 +111,9 @@ class Target(Protocol):
         """
 
 
+# Below, a list of what came out of an `Inputs` is one of the same kind; mypy sees the union of all kinds' items.
+
+
 def joined(parts: Sequence[Inputs]) -> Inputs:
     """Inputs of one kind, one after the other."""
     if isinstance(parts[0], np.ndarray):

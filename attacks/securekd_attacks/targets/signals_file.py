@@ -178,9 +178,7 @@ def _arrays(path: Path) -> Mapping[str, NDArray[Any]]:
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         return _columns(path)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError) as error:
-        raise _unreadable(path, error) from error
-    except Exception as error:  # zipfile's and zlib's own errors, of a damaged archive
+    except Exception as error:  # a damaged file's errors are numpy's, zipfile's, zlib's or pyarrow's own; all mean this
         raise _unreadable(path, error) from error
 
 

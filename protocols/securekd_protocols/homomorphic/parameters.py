@@ -10,20 +10,17 @@ from securekd_protocols.errors import PolicyRefused
 from securekd_protocols.homomorphic.scheme import Scheme, SchemeName, choose_scheme
 from securekd_protocols.keys import KEY_BYTES, Label
 from securekd_protocols.parameters import (
-    LONGEST_VECTOR,
-    MOST_CLIENTS,
     NONCE_BYTES,
     Member,
     check_context,
     check_roster,
+    check_terms,
     index_on,
     read_roster,
-    sized,
-    within,
     write_roster,
 )
 from securekd_protocols.policy import LocalPolicy
-from securekd_protocols.thresholds import FEWEST_CLIENTS, check_survivors
+from securekd_protocols.thresholds import check_survivors
 from securekd_protocols.wire import Bytes, Reader, Writer
 
 _SCHEMES = {name.code: name for name in SchemeName}
@@ -69,16 +66,9 @@ class HomomorphicParameters:
 
     def __post_init__(self) -> None:
         check_survivors(self.clients, self.threshold, self.colluders)
-        within("clients", self.clients, FEWEST_CLIENTS, MOST_CLIENTS)
-        within("vector length", self.vector_length, 1, LONGEST_VECTOR)
-        within("magnitude", self.magnitude, 1, 2**62 - 1)
-        within("noise tail", self.noise_tail, 0, 2**62 - 1)
-        within("noise variance", self.noise_variance, 0, 2**64 - 1)
-        within("round number", self.round_number, 0, 2**64 - 1)
-        sized("nonce", self.nonce, NONCE_BYTES)
-        sized("context hash", self.context, 32)
+        check_terms(self, 2**62 - 1)
         check_roster(self.roster, {"server": self.server_public, "decryptor": self.decryptor_public})
-        _ = self.scheme
+        _ = self.scheme  # raises where there is none
 
     @property
     def clients(self) -> int:
