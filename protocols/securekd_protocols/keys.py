@@ -8,6 +8,7 @@ as salt and, in its info string, a label of its own for each use, the transcript
 from __future__ import annotations
 
 import hashlib
+import hmac
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -43,6 +44,7 @@ class Label(bytes, Enum):
     SHARERS = b"securekd-protocols/1 transcript sharers\x00"
     SURVIVORS = b"securekd-protocols/1 transcript survivors\x00"
     MESSAGE = b"securekd-protocols/1 message signature\x00"
+    MESSAGE_TAG = b"securekd-protocols/1 message tag\x00"
     SEED_COMMITMENT = b"securekd-protocols/1 seed commitment\x00"
     GRAPH_COMMITMENT = b"securekd-protocols/1 graph commitment\x00"
     GRAPH_SEED = b"securekd-protocols/1 graph seed\x00"
@@ -218,8 +220,23 @@ def commit_to_reveal(session_id: bytes, owner: int, reveal: bytes) -> bytes:
     return hashlib.sha256(Label.GRAPH_COMMITMENT.value + session_id + owner.to_bytes(2, "little") + reveal).digest()
 
 
-def input_tag(secret: bytes, binding: Binding, owner: int, words: Bytes) -> bytes:
-    """Authenticate a masked input towards the server with GMAC (NIST SP 800-38D, section 3), under a one-time key.
+def message_tag(secret: bytes, binding: Binding, owner: int, message: bytes) -> bytes:
+    """Authenticate a client's message towards the server with HMAC-SHA-512 (RFC 2104).
+
+    Args:
+        secret: The raw X25519 secret of the owner's share key and the server's session key.
+        binding: Session, and transcript that the message carries.
+        owner: Whose message it is.
+        message: What a signature would be over.
+
+    Returns:
+        The tag, 64 bytes: as long as a signature.
+    """
+    return hmac.digest(derive(secret, Label.MESSAGE_TAG, binding, owner, size=SIGNATURE_BYTES), message, "sha512")
+
+
+class InputTag:
+    """Authenticates a masked input towards the server with GMAC (NIST SP 800-38D, section 3), under a one-time key.
 
     GMAC is AES-GCM with nothing to encrypt and the vector as associated data. Each key tags one vector, so that its
     nonce can be zero.
@@ -228,23 +245,27 @@ def input_tag(secret: bytes, binding: Binding, owner: int, words: Bytes) -> byte
         secret: The raw X25519 secret of the owner's share key and the server's session key.
         binding: Session, and transcript after the share stage; the key serves one vector.
         owner: Whose input it is.
-        words: The masked vector as it travels.
-
-    Returns:
-        The tag, 16 bytes.
     """
-    key = derive(secret, Label.INPUT_TAG, binding, owner, size=32)
-    gmac = Cipher(algorithms.AES(key), modes.GCM(bytes(NONCE_BYTES))).encryptor()
-    view = memoryview(words)
-    for start in range(0, len(view), _TAGGED_AT_ONCE):
-        gmac.authenticate_additional_data(view[start : start + _TAGGED_AT_ONCE])
-    gmac.finalize()
-    return gmac.tag
 
+    def __init__(self, secret: bytes, binding: Binding, owner: int) -> None:
+        key = derive(secret, Label.INPUT_TAG, binding, owner, size=32)
+        self._gmac = Cipher(algorithms.AES(key), modes.GCM(bytes(NONCE_BYTES))).encryptor()
 
-def input_tag_holds(tag: bytes, secret: bytes, binding: Binding, owner: int, words: Bytes) -> bool:
-    """Whether a tag is the one that `input_tag` gives; takes the same time wherever the two differ."""
-    return constant_time.bytes_eq(tag, input_tag(secret, binding, owner, words))
+    def update(self, words: Bytes) -> InputTag:
+        """Take in the next bytes of the masked vector as it travels."""
+        view = memoryview(words)
+        for start in range(0, len(view), _TAGGED_AT_ONCE):
+            self._gmac.authenticate_additional_data(view[start : start + _TAGGED_AT_ONCE])
+        return self
+
+    def finish(self) -> bytes:
+        """The tag over all that was taken in, 16 bytes; there is no more to take then."""
+        self._gmac.finalize()
+        return self._gmac.tag
+
+    def holds(self, tag: bytes) -> bool:
+        """Whether a tag is the one that `finish` gives; takes the same time wherever the two differ."""
+        return constant_time.bytes_eq(tag, self.finish())
 
 
 def seal(

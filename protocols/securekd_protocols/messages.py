@@ -198,7 +198,7 @@ class MaskedInput:
     """Client to server: its input under all of its masks.
 
     Attributes:
-        tag: 16 bytes, as `keys.input_tag` makes them. The frame's signature covers it in the vector's stead.
+        tag: 16 bytes, as `keys.InputTag` makes them. The frame's tag covers it in the vector's stead.
         words: The masked vector's bytes, as `Ring.pack` writes them.
     """
 

@@ -4,15 +4,16 @@ A signed integer v is the ring element v mod 2^bits. There are four rings: 2^32 
 2^24 and 2^16 save bytes where the range allows. As long as clients × (magnitude + noise tail) stays below half of the
 ring, the sum of the inputs is read back exactly; `prove_no_overflow` sees to that before a session begins.
 
-A mask is an AES-128-CTR keystream (NIST SP 800-38A, section 6.5) over a 128-bit big-endian counter, read as
-little-endian words. Key and initial counter block both come from HKDF, so that no table over one counter helps against
-many keys at once. Elements of 2^24 are computed with as 32-bit words, whose highest byte does not travel: dropping it
-is a homomorphism, and leaves a uniform mask uniform.
+A mask is a keystream of AES-128 in counter mode, read as little-endian words: what GCM (NIST SP 800-38D, section 7.1)
+encrypts zeros to, under a key and a nonce of 12 bytes that both come from HKDF, so that no table over one nonce helps
+against many keys at once. GCM's tag is not used. Its counter is: OpenSSL computes that keystream faster with the tag's
+hash than CTR's without, by a factor of two on processors with vector AES. Elements of 2^24 are computed with as 32-bit
+words, whose highest byte does not travel: dropping it is a homomorphism, and leaves a uniform mask uniform.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from securekd_protocols.errors import BadParameter, NotIntegers, RingTooSmall, ValueOutOfRange, WrongLength
-from securekd_protocols.keys import Binding, Label, derive
+from securekd_protocols.keys import NONCE_BYTES, Binding, Label, derive
 from securekd_protocols.wire import Bytes
 
 Words = NDArray[np.unsignedinteger]
@@ -72,6 +73,13 @@ class Ring:
         parts[:, :3] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         return parts.reshape(-1).view(self.word)
 
+    def parts(self, data: Bytes) -> Iterator[tuple[slice, memoryview]]:
+        """Cut what `pack` wrote into parts that fit the second-level cache: which elements, and their bytes."""
+        view, step = memoryview(data).cast("B"), _CHUNK_BYTES // self.word.itemsize
+        for start in range(0, len(view) // self.value_bytes, step):
+            stop = start + step
+            yield slice(start, stop), view[start * self.value_bytes : stop * self.value_bytes]
+
     def signed(self, words: Words) -> NDArray[np.int64]:
         """Read ring elements as the signed integers in [−2^(bits−1), 2^(bits−1)) that they stand for."""
         spare = 8 * self.word.itemsize - self.bits
@@ -119,17 +127,17 @@ class Mask:
 
     Attributes:
         key: AES-128 key, 16 bytes.
-        counter: Initial counter block, 16 bytes.
+        nonce: 12 bytes; the counter block of stream block i is the nonce, then i + 2 in 4 bytes, big-endian.
         subtract: Take it away instead of adding it.
     """
 
     key: bytes = field(repr=False)
-    counter: bytes = field(repr=False)
+    nonce: bytes = field(repr=False)
     subtract: bool
 
     def negated(self) -> Mask:
         """The mask that undoes this one."""
-        return Mask(self.key, self.counter, not self.subtract)
+        return Mask(self.key, self.nonce, not self.subtract)
 
 
 def pair_mask(secret: bytes, binding: Binding, owner: int, peer: int) -> Mask:
@@ -144,13 +152,13 @@ def pair_mask(secret: bytes, binding: Binding, owner: int, peer: int) -> Mask:
     Returns:
         The mask.
     """
-    stream = derive(secret, Label.PAIR_MASK, binding, min(owner, peer), max(owner, peer), size=32)
+    stream = derive(secret, Label.PAIR_MASK, binding, min(owner, peer), max(owner, peer), size=16 + NONCE_BYTES)
     return Mask(stream[:16], stream[16:], subtract=owner > peer)
 
 
 def self_mask(seed: bytes, binding: Binding, owner: int) -> Mask:
     """The mask that a client adds to its own vector, which survivors help to take away again."""
-    stream = derive(seed, Label.SELF_MASK, binding, owner, size=32)
+    stream = derive(seed, Label.SELF_MASK, binding, owner, size=16 + NONCE_BYTES)
     return Mask(stream[:16], stream[16:], subtract=False)
 
 
@@ -203,7 +211,7 @@ def apply_masks(elements: Words, masks: Sequence[Mask]) -> None:
     """
     streams = [
         (
-            Cipher(algorithms.AES(mask.key), modes.CTR(mask.counter)).encryptor(),
+            Cipher(algorithms.AES(mask.key), modes.GCM(mask.nonce)).encryptor(),
             np.subtract if mask.subtract else np.add,
         )
         for mask in masks

@@ -48,7 +48,7 @@ def listed(kind) -> Callable[[bytes], bytes]:
 
 def framed(data: bytes) -> bytes:
     frame = parse_frame(data[1:], COMPLETE)
-    return data[1:77] + bytes(frame.body) + frame.signature
+    return data[1:77] + bytes(frame.body) + frame.proof
 
 
 def saved(data: bytes) -> bytes:

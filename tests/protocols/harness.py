@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 
 from securekd_protocols.books import FrameList, KeyBook
-from securekd_protocols.frame import FRAME_IN_LIST, SERVER, Header, parse_frame, seal_frame
+from securekd_protocols.frame import FRAME_IN_LIST, SERVER, TAGGED, Header, parse_frame, seal_frame, seal_tagged_frame
 from securekd_protocols.keys import Identity
 from securekd_protocols.masking.client import MaskingClient
 from securekd_protocols.masking.server import MaskingServer, Outgoing
@@ -146,8 +146,11 @@ class Session:
         return seal_frame(Header(kind, SERVER, self.parameters.session_id, transcript), body, self.operator)
 
     def signed_by(self, client: int, kind: Kind, body: bytes, transcript: bytes) -> bytes:
-        """A frame that a malicious client has signed."""
-        return seal_frame(Header(kind, client, self.parameters.session_id, transcript), body, self.identities[client])
+        """A frame that a malicious client has signed, or tagged for the server."""
+        header = Header(kind, client, self.parameters.session_id, transcript)
+        if kind in TAGGED:
+            return seal_tagged_frame(header, (body,), self.server._collected.secret_with(client))
+        return seal_frame(header, body, self.identities[client])
 
     def transcript_of(self, data: bytes) -> bytes:
         return parse_frame(data, self.limits).header.transcript

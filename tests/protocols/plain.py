@@ -80,11 +80,11 @@ def agree(scalar, point):
 
 
 def keystream_words(stream_key, number, width):
-    """AES-128-CTR by hand: counter blocks under ECB, cut into little-endian words of `width` bytes."""
+    """Counter mode by hand: nonce and counter, from 2 on, under ECB, cut into little-endian words of `width` bytes."""
     ecb = Cipher(algorithms.AES(stream_key[:16]), modes.ECB()).encryptor()
-    counter, data = int.from_bytes(stream_key[16:], "big"), b""
+    counter, data = 2, b""
     while len(data) < number * width:
-        data += ecb.update((counter % 2**128).to_bytes(16, "big"))
+        data += ecb.update(stream_key[16:28] + counter.to_bytes(4, "big"))
         counter += 1
     return [int.from_bytes(data[i * width : (i + 1) * width], "little") for i in range(number)]
 
@@ -153,12 +153,12 @@ class PlainClient:
     def masked(self):
         s = self.session
         total = list(self.vector)
-        streams = [(1, hkdf(self.seed, s.id, label("self mask") + s.id + s.transcript + le(self.index, 2)))]
+        streams = [(1, hkdf(self.seed, s.id, label("self mask") + s.id + s.transcript + le(self.index, 2), 28))]
         for peer in sorted(s.neighbours(self.index) & s.sharers):
             low, high = sorted((self.index, peer))
             info = label("pair mask") + s.id + s.transcript + le(low, 2) + le(high, 2)
             secret = agree(self.mask_key, s.advertised[peer][32:64])
-            streams.append((1 if self.index < peer else -1, hkdf(secret, s.id, info)))
+            streams.append((1 if self.index < peer else -1, hkdf(secret, s.id, info, 28)))
         for sign, key in streams:
             words = keystream_words(key, len(total), s.word_bytes)
             total = [a + sign * b for a, b in zip(total, words, strict=True)]
@@ -214,8 +214,12 @@ class PlainSession:
     def frame(self, kind, sender, body, identity, transcript=None):
         head = b"SKDA" + bytes([1, KINDS.index(kind)]) + le(sender, 2) + self.id
         head += (transcript or self.transcript) + le(len(body), 4)
-        signed = body[:16] if kind == "MASKED_INPUT" else body
-        return head + body + identity.sign(label("message signature") + sha(head, signed))
+        digest = sha(head, body[:16] if kind == "MASKED_INPUT" else body)
+        if kind not in ("SHARES", "MASKED_INPUT", "UNMASK"):
+            return head + body + identity.sign(label("message signature") + digest)
+        secret = agree(self.clients[sender].share_key, public(self.server_key))
+        info = label("message tag") + self.id + (transcript or self.transcript) + le(sender, 2)
+        return head + body + hmac.digest(hkdf(secret, self.id, info, 64), digest, "sha512")
 
     def exchange(self, stage, down_kind, bodies, up_kind, answer, transcript):
         """The server sends a body to each client; those that are not silent answer; give the answers' frames."""
@@ -301,13 +305,13 @@ class PlainSession:
             )
             bound = self.id + self.mask_transcript
             if owner in self.survivors:
-                streams = [(-1, hkdf(seed, self.id, label("self mask") + bound + le(owner, 2)))]
+                streams = [(-1, hkdf(seed, self.id, label("self mask") + bound + le(owner, 2), 28))]
             else:
                 streams = []
                 for peer in sorted(self.neighbours(owner) & set(self.survivors)):
                     info = label("pair mask") + bound + le(min(owner, peer), 2) + le(max(owner, peer), 2)
                     secret = agree(key, self.advertised[peer][32:64])
-                    streams.append((-1 if peer < owner else 1, hkdf(secret, self.id, info)))
+                    streams.append((-1 if peer < owner else 1, hkdf(secret, self.id, info, 28)))
             for sign, stream in streams:
                 words = keystream_words(stream, self.length, self.word_bytes)
                 total = [a + sign * b for a, b in zip(total, words, strict=True)]

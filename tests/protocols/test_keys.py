@@ -16,12 +16,12 @@ from securekd_protocols.keys import (
     AgreementKey,
     Binding,
     Identity,
+    InputTag,
     Label,
     check_canonical,
     check_order,
     derive,
-    input_tag,
-    input_tag_holds,
+    message_tag,
     seal,
     signature_holds,
     unseal,
@@ -67,10 +67,10 @@ def test_derive_is_hkdf_with_session_as_salt_and_everything_else_in_the_info():
     assert derived == slow_hkdf(b"k" * 32, b"s" * 32, info, 32)
 
 
-@pytest.mark.parametrize("case", published("primitive-aes-ctr.json"))
-def test_masks_are_aes_ctr_read_as_little_endian_words(case):
-    words = np.zeros(16, WORD)
-    apply_masks(words, [Mask(bytes.fromhex(case["key"]), bytes.fromhex(case["counter"]), False)])
+@pytest.mark.parametrize("case", published("primitive-aes-gcm.json"))
+def test_masks_are_the_keystream_of_gcm_read_as_little_endian_words(case):
+    words = np.zeros(len(case["plaintext"]) // 8, WORD)
+    apply_masks(words, [Mask(bytes.fromhex(case["key"]), bytes.fromhex(case["nonce"]), False)])
     plaintext, ciphertext = (np.frombuffer(bytes.fromhex(case[name]), WORD) for name in ("plaintext", "ciphertext"))
     assert (words == plaintext ^ ciphertext).all()
 
@@ -141,18 +141,33 @@ def test_boxes_open_for_their_one_recipient_session_and_direction():
 def test_an_input_tag_is_gmac_and_of_one_vector_session_and_client(monkeypatch):
     secret, binding, words = b"s" * 32, Binding(b"i" * 32, b"t" * 32), bytes(range(100))
     key = derive(secret, Label.INPUT_TAG, binding, 3, size=32)
-    tag = input_tag(secret, binding, 3, words)
+    tag = InputTag(secret, binding, 3).update(words).finish()
     assert tag == AESGCM(key).encrypt(bytes(12), b"", words)
     monkeypatch.setattr("securekd_protocols.keys._TAGGED_AT_ONCE", 24)  # as the longest vectors are: in pieces
-    assert tag == input_tag(secret, binding, 3, memoryview(words))
-    assert input_tag_holds(tag, secret, binding, 3, words)
-    for other in (
-        (secret, binding, 3, words[:-1] + b"x"),
-        (secret, binding, 4, words),
-        (secret, Binding(b"i" * 32, b"u" * 32), 3, words),
-        (b"u" * 32, binding, 3, words),
+    assert tag == InputTag(secret, binding, 3).update(memoryview(words)).finish()
+    assert InputTag(secret, binding, 3).update(words[:50]).update(words[50:]).holds(tag)
+    for other, changed in (
+        ((secret, binding, 3), words[:-1] + b"x"),
+        ((secret, binding, 4), words),
+        ((secret, Binding(b"i" * 32, b"u" * 32), 3), words),
+        ((b"u" * 32, binding, 3), words),
     ):
-        assert not input_tag_holds(tag, *other)
+        assert not InputTag(*other).update(changed).holds(tag)
+
+
+def test_a_message_tag_is_hmac_and_of_one_message_session_and_client():
+    secret, binding, message = b"s" * 32, Binding(b"i" * 32, b"t" * 32), b"shares"
+    tag = message_tag(secret, binding, 3, message)
+    key = derive(secret, Label.MESSAGE_TAG, binding, 3, size=64)
+    assert tag == hmac.digest(key, message, "sha512")
+    others = [
+        message_tag(secret, binding, 3, b"share"),
+        message_tag(secret, binding, 4, message),
+        message_tag(secret, Binding(b"j" * 32, b"t" * 32), 3, message),
+        message_tag(secret, Binding(b"i" * 32, b"u" * 32), 3, message),
+        message_tag(b"u" * 32, binding, 3, message),
+    ]
+    assert len({tag, *others}) == 6
 
 
 def test_sources_give_what_is_asked_and_do_not_repeat():

@@ -45,7 +45,7 @@ def test_sizes_and_numbers():
     assert {name: int(value) for name, value in table("Sizes and numbers")} == {
         "protocol version": frame.VERSION,
         "frame header": frame.HEADER_BYTES,
-        "signature": keys.SIGNATURE_BYTES,
+        "signature, or tag of a message": keys.SIGNATURE_BYTES,
         "public or private key": keys.KEY_BYTES,
         "share": shamir.SHARE_BYTES,
         "box": messages.BOX_BYTES,

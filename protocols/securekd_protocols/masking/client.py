@@ -30,7 +30,17 @@ from securekd_protocols.errors import (
     TranscriptMismatch,
     UnknownSender,
 )
-from securekd_protocols.frame import FRAME_IN_LIST, SERVER, Frame, Header, check_signature, parse_frame, seal_frame
+from securekd_protocols.frame import (
+    FRAME_IN_LIST,
+    SERVER,
+    TAGGED,
+    Frame,
+    Header,
+    check_signature,
+    parse_frame,
+    seal_frame,
+    seal_tagged_frame,
+)
 from securekd_protocols.keys import Identity
 from securekd_protocols.masking.answers import (
     on_commit_book,
@@ -238,7 +248,7 @@ class MaskingClient:
                 return self._send(session, step.sends, shares.encode())
             case Kind.SHARE_DELIVERY:
                 masked = on_share_delivery(session, ShareDelivery.decode(body, session.limits))
-                return self._send(session, step.sends, masked.encode())
+                return self._send(session, step.sends, *masked.encode())
             case Kind.SURVIVOR_LIST:
                 survivors = SurvivorList.decode(body, session.limits)
                 return self._send(
@@ -248,9 +258,11 @@ class MaskingClient:
                 proof = FrameList.decode(body, session.limits, FRAME_IN_LIST)
                 return self._send(session, step.sends, on_consistency_proof(session, proof).encode())
 
-    def _send(self, session: ClientSession, kind: Kind, body: Bytes | tuple[Bytes, ...]) -> bytes:
+    def _send(self, session: ClientSession, kind: Kind, *body: Bytes) -> bytes:
         header = Header(kind, session.index, session.parameters.session_id, session.transcript)
-        return seal_frame(header, body, self._identity)
+        if kind in TAGGED:
+            return seal_tagged_frame(header, body, session.server_secret)
+        return seal_frame(header, body[0], self._identity)
 
     @property
     def _session(self) -> ClientSession:

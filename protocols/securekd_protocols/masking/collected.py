@@ -14,10 +14,10 @@ from functools import cached_property
 import numpy as np
 
 from securekd_protocols.books import CommitBook, FrameList, KeyBook, Revealed
-from securekd_protocols.errors import BrokenCommitment, MalformedMessage, TamperedInput
+from securekd_protocols.errors import BrokenCommitment, MalformedMessage, OutOfOrder, TamperedInput
 from securekd_protocols.frame import Frame
 from securekd_protocols.graph import CompleteGraph, Graph, graph_seed, ring_graph
-from securekd_protocols.keys import AgreementKey, Binding, commit_to_reveal, input_tag_holds
+from securekd_protocols.keys import AgreementKey, Binding, InputTag, commit_to_reveal
 from securekd_protocols.masking.secrets import check_advertise
 from securekd_protocols.masking.session import limits_of
 from securekd_protocols.messages import (
@@ -44,11 +44,12 @@ class Collected:
 
     Attributes:
         parameters: What clients were asked to agree on.
-        session_key: X25519, for the tags of masked inputs.
+        session_key: X25519, for the tags of what clients tell the server alone.
         total: Sum of what has come in, in the ring.
         commitments: To the graph seed, by client.
         advertised: Keys by client.
         key_owners: Client by key, to find duplicates.
+        secrets: Raw secrets shared with clients, as far as they were needed.
         frames: Whole frames that other clients will verify, by sender.
         graph: Who deals with whom; known after the advertise stage.
         boxes: Sealed shares by recipient, and for each by sender.
@@ -64,6 +65,7 @@ class Collected:
     commitments: dict[int, bytes] = field(default_factory=dict)
     advertised: dict[int, Advertise] = field(default_factory=dict)
     key_owners: dict[bytes, int] = field(default_factory=dict)
+    secrets: dict[int, bytes] = field(default_factory=dict, repr=False)
     frames: dict[int, bytes] = field(default_factory=dict)
     graph: Graph = field(default_factory=lambda: CompleteGraph(0))
     boxes: dict[int, dict[int, bytes]] = field(default_factory=dict)
@@ -109,6 +111,18 @@ class Collected:
             case _:
                 self._take_unmask(sender, Unmask.decode(body, self.limits))
 
+    def secret_with(self, client: int) -> bytes:
+        """The raw secret that the server shares with a client.
+
+        Raises:
+            OutOfOrder: It has not advertised a key.
+        """
+        if client not in self.advertised:
+            raise OutOfOrder(f"a message under a key that client {client} has not advertised", _DROP)
+        if client not in self.secrets:
+            self.secrets[client] = self.session_key.agree(self.advertised[client].share_key)
+        return self.secrets[client]
+
     def _take_advertise(self, sender: int, message: Advertise, whole: bytes) -> None:
         if self.limits.regular:
             commitment = commit_to_reveal(self.parameters.session_id, sender, message.reveal)
@@ -126,10 +140,23 @@ class Collected:
             self.boxes.setdefault(box.peer, {})[sender] = box.sealed
 
     def _take_input(self, sender: int, message: MaskedInput) -> None:
-        secret = self.session_key.agree(self.advertised[sender].share_key)
-        if not input_tag_holds(message.tag, secret, self.binding, sender, message.words):
+        """Add an input to the sum while it is being authenticated, so that it comes from memory once.
+
+        Whatever ends that early, or shows that it is not genuine, takes away again what was added.
+        """
+        ring, tag = self.parameters.ring, InputTag(self.secret_with(sender), self.binding, sender)
+        genuine, added = False, 0
+        try:
+            for where, part in ring.parts(message.words):
+                tag.update(part)
+                self.total[where] += ring.unpack(part)
+                added = where.stop
+            genuine = tag.holds(message.tag)
+        finally:
+            if not genuine:
+                self.total[:added] -= ring.unpack(message.words)[:added]
+        if not genuine:
             raise TamperedInput(f"the masked input of client {sender} does not authenticate", "have it sent again")
-        self.total += self.parameters.ring.unpack(message.words)
 
     def _take_unmask(self, sender: int, message: Unmask) -> None:
         held = self.graph.holders(sender) & set(self.sharers)  # who holds whose shares is mutual

@@ -30,7 +30,17 @@ from securekd_protocols.errors import (
     UnknownSender,
     WithheldReveal,
 )
-from securekd_protocols.frame import SERVER, Frame, Header, parse_frame, seal_frame, verify_frame
+from securekd_protocols.frame import (
+    SERVER,
+    TAGGED,
+    Frame,
+    Header,
+    check_sender,
+    check_tag,
+    parse_frame,
+    seal_frame,
+    verify_frame,
+)
 from securekd_protocols.keys import AgreementKey, Binding, Identity
 from securekd_protocols.masking.collected import Collected
 from securekd_protocols.masking.recovery import leftover_masks
@@ -171,7 +181,11 @@ class MaskingServer:
             raise ReplayedMessage(f"{frame.header.kind.name} of another session", _DROP)
         if frame.header.sender == SERVER:
             raise UnknownSender(f"{frame.header.kind.name} in the server's own name", _DROP)
-        verify_frame(frame, self._parameters)
+        if frame.header.kind in TAGGED:
+            check_sender(frame.header, self._parameters.clients)
+            check_tag(frame, self._collected.secret_with(frame.header.sender))
+        else:
+            verify_frame(frame, self._parameters)
         return frame
 
     def _check_order(self, frame: Frame) -> ServerStep:

@@ -41,7 +41,7 @@ class ClientSession:
         graph: Who deals with whom; in a k-regular graph unknown (a ring without order) until all have revealed.
         commitments: In a k-regular graph, the commit book.
         pairs: Raw shared secrets by neighbour.
-        server_secret: The raw secret shared with the server, for the tag.
+        server_secret: The raw secret shared with the server, for tags.
         held: Shares by owner.
         sharers: Whose shares were delivered.
         survivors: Whose inputs are in the sum.
