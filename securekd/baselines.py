@@ -8,10 +8,10 @@ from securekd.checkpoint import PhaseStore, Saved
 from securekd.evaluation import labels_of, mean_utility, utility
 from securekd.parallel import Perform
 from securekd.plan import Plan, PlannedClient, central_model
+from securekd.prediction import logits
 from securekd.record import LocalUtility, Utility
 from securekd.rounds import private_task, public_lessons
-from securekd.training.dp_sgd import predict
-from securekd.training.tasks import TrainTask, network_of
+from securekd.training.tasks import TrainTask
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,5 @@ def _whole_budget(plan: Plan, task: TrainTask) -> TrainTask:
 
 
 def _test(plan: Plan, task: TrainTask, trained: Saved) -> Utility:
-    network = network_of(task.model, task.shape, task.init_seed, trained.arrays)
-    test, runtime = plan.data.test, plan.experiment.runtime
-    return utility(
-        predict(network, test.inputs, micro_batch=runtime.micro_batch, device=runtime.device), labels_of(test)
-    )
+    test = plan.data.test
+    return utility(logits(plan, task.model, trained.arrays, test.inputs), labels_of(test))

@@ -1,12 +1,9 @@
 """How good a model is, and what it shows to an adversary: predictions, utility, signals."""
 
 import numpy as np
-from torch import nn
 
 from securekd.data import Examples
-from securekd.knowledge import log_softmax
 from securekd.record import Utility
-from securekd.training.dp_sgd import predict
 
 
 def utility(logits: np.ndarray, labels: np.ndarray) -> Utility:
@@ -45,8 +42,3 @@ def labels_of(examples: Examples) -> np.ndarray:
     if examples.labels is None:
         raise ValueError("these rows have no labels")
     return examples.labels
-
-
-def log_probabilities(network: nn.Module, inputs: np.ndarray, *, micro_batch: int, device: str) -> np.ndarray:
-    """What a model says about each row: log-probabilities (N, C)."""
-    return log_softmax(predict(network, inputs, micro_batch=micro_batch, device=device))

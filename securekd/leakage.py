@@ -18,18 +18,18 @@ from securekd.canaries import CanaryKind
 from securekd.checkpoint import Arrays
 from securekd.data import Examples, holdings
 from securekd.errors import RunError
-from securekd.evaluation import labels_of, log_probabilities
+from securekd.evaluation import labels_of
 from securekd.experiment import Model
 from securekd.parallel import Perform
 from securekd.plan import Plan
 from securekd.plugins import named
 from securekd.points import Held, observed, seen_by
+from securekd.prediction import log_probabilities
 from securekd.privacy.accountant import example_epsilon
 from securekd.privacy.ledger import LedgerFile
 from securekd.record import Canaries, CanaryBound, CanaryRecord, Leakage, Point, Replay
 from securekd.replay_record import rates_of, recorded, replayed
 from securekd.rounds import RoundOutcome
-from securekd.training.tasks import network_of
 from securekd_attacks import (
     Attack,
     AttackInputError,
@@ -162,17 +162,12 @@ def _cooperates(plan: Plan) -> bool:
 
 def _coop_lira(plan: Plan, targets: Sequence[Target]) -> MembershipScores:
     """Each client's records under its own release, against what all others' releases say of them (Co-op LiRA)."""
-    networks = [network_of(t.model, plan.shape, 0, t.state) for t in targets]
-    runtime = plan.experiment.runtime
     members, nonmembers = [], []
     for i, target in enumerate(targets):
         asked = _together([target.members, target.nonmembers])
         signals = [
-            scaled_logit(
-                log_probabilities(network, asked.inputs, micro_batch=runtime.micro_batch, device=runtime.device),
-                labels_of(asked),
-            )
-            for network in networks
+            scaled_logit(log_probabilities(plan, other.model, other.state, asked.inputs), labels_of(asked))
+            for other in targets
         ]
         scores = coop_lira_scores(np.stack(signals), i, individual=not plan.aggregator.sums_only)
         members.append(scores[: len(target.members)])
@@ -226,16 +221,12 @@ def _scores(
 
 
 def _signals(plan: Plan, targets: Sequence[Target], side: str) -> Signals:
-    runtime = plan.experiment.runtime
     log_probs, labels, ids = [], [], []
     for target in targets:
         examples: Examples = target.members if side == "members" else target.nonmembers
         if not len(examples):  # a small client's share of the test set may be empty
             continue
-        network = network_of(target.model, plan.shape, 0, target.state)
-        log_probs.append(
-            log_probabilities(network, examples.inputs, micro_batch=runtime.micro_batch, device=runtime.device)
-        )
+        log_probs.append(log_probabilities(plan, target.model, target.state, examples.inputs))
         labels.append(labels_of(examples))
         ids.append(examples.ids)
     if not ids:

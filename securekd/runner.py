@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from securekd.aggregation import HomomorphicAggregator
 from securekd.baselines import Baselines, baselines
@@ -27,6 +26,7 @@ from securekd.leakage import Measured, measure
 from securekd.models.folder import save_model
 from securekd.parallel import performer
 from securekd.plan import Plan, make_plan
+from securekd.prediction import logits
 from securekd.privacy.accountant import Guarantee, guarantees
 from securekd.privacy.ledger import Ledger, LedgerFile
 from securekd.promises import refuse_leak, refuse_overspending
@@ -46,7 +46,6 @@ from securekd.record import (
 )
 from securekd.rounds import RoundOutcome, Workshop
 from securekd.shared import SharedWork
-from securekd.training.dp_sgd import predict
 from securekd.training.tasks import network_of
 
 PACKAGES = ("torch", "opacus", "transformers", "datasets", "dp-accounting", "numpy", "scipy", "cryptography")
@@ -291,21 +290,14 @@ def server_sees(plan: Plan) -> str:
 
 
 def _round(plan: Plan, outcome: RoundOutcome) -> Round:
-    test, runtime = plan.data.test, plan.experiment.runtime
-
-    def logits(network: nn.Module) -> np.ndarray:
-        return predict(network, test.inputs, micro_batch=runtime.micro_batch, device=runtime.device)
-
-    truth = labels_of(test)
+    test, truth = plan.data.test, labels_of(plan.data.test)
     accuracies = [
-        (logits(network_of(c.model, plan.shape, 0, outcome.clients[c.name])).argmax(1) == truth).mean()
-        for c in plan.clients
+        (logits(plan, c.model, outcome.clients[c.name], test.inputs).argmax(1) == truth).mean() for c in plan.clients
     ]
-    student = network_of(plan.experiment.student.model, plan.shape, 0, outcome.student)
     survivors = set(outcome.answer.aggregate.survivors)
     return Round(
         round=outcome.number,
-        student=utility(logits(student), truth),
+        student=utility(logits(plan, plan.experiment.student.model, outcome.student, test.inputs), truth),
         clients_mean_accuracy=float(np.mean(accuracies)),
         survivors=len(survivors),
         dropped=tuple(c.name for c in plan.clients if c.name not in survivors),

@@ -19,6 +19,7 @@ from securekd.errors import RunError
 from securekd.knowledge import Bounded, soft_labels, weighted
 from securekd.plan import Plan, PlannedClient
 from securekd.plugins import named
+from securekd.prediction import logits
 from securekd.privacy.release import ReleasePhase
 from securekd.questions import Question
 from securekd.rounds import (
@@ -33,8 +34,7 @@ from securekd.rounds import (
     student_task,
     train_clients,
 )
-from securekd.training.dp_sgd import predict
-from securekd.training.tasks import Lesson, TrainTask, network_of
+from securekd.training.tasks import Lesson, TrainTask
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,11 +157,9 @@ def scores(
     plan: Plan, question: Question, rows: np.ndarray, trained: dict[str, Saved], client: PlannedClient
 ) -> Bounded:
     """One client's bounded scores on transfer rows."""
-    settings, runtime = plan.experiment.release, plan.experiment.runtime
-    network = network_of(client.model, plan.shape, 0, trained[client.name].arrays)
-    inputs = plan.data.transfer.inputs[rows]
+    settings = plan.experiment.release
     return soft_labels(
-        predict(network, inputs, micro_batch=runtime.micro_batch, device=runtime.device),
+        logits(plan, client.model, trained[client.name].arrays, plan.data.transfer.inputs[rows]),
         question.labels,
         temperature=settings.temperature,
         examples=client.size,

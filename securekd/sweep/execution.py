@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +36,7 @@ class Finished:
 
     Attributes:
         key: which.
-        seconds: that this call took for it.
+        seconds: that this call took for it; on Ray, since the call began.
         failure: why it gave no result; None if it did.
     """
 
@@ -99,11 +99,41 @@ def carry_out_sweep(
     wanted = plan.runs[:max_runs]
     with alone_in(folder.path):
         todo = [run for run in wanted if not folder.settled(run)]
-        done = len(wanted) - len(todo)
-        on_progress(Progress(done, len(wanted), None))
-        for finished in _all_of(todo, folder, workers, backend):
-            done += 1
-            on_progress(Progress(done, len(wanted), finished))
+        settled = len(wanted) - len(todo)
+        on_progress(Progress(settled, len(wanted), None))
+        told: set[str] = set()
+        one_at_a_time = threading.Lock()
+
+        def tell(finished: Finished) -> None:
+            with one_at_a_time:
+                if finished.key not in told:
+                    told.add(finished.key)
+                    on_progress(Progress(settled + len(told), len(wanted), finished))
+
+        with _watching(todo, folder, tell) if backend == "ray" else nullcontext():
+            for finished in _all_of(todo, folder, workers, backend):
+                tell(finished)
+
+
+@contextmanager
+def _watching(runs: Sequence[PlannedRun], folder: SweepFolder, tell: Callable[[Finished], None]) -> Iterator[None]:
+    """Tell of runs when they are settled: joblib's Ray backend gives nothing before all are."""
+    over, start = threading.Event(), time.monotonic()
+
+    def watch() -> None:
+        left = list(runs)
+        while left and not over.wait(_SECONDS_BETWEEN_LOOKS):
+            for run in [run for run in left if folder.settled(run)]:
+                left.remove(run)
+                tell(Finished(run.key, time.monotonic() - start, folder.failure(run)))
+
+    thread = threading.Thread(target=watch, name="tell of settled runs", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _all_of(runs: Sequence[PlannedRun], folder: SweepFolder, workers: int, backend: Backend) -> Iterator[Finished]:

@@ -9,6 +9,7 @@ same mechanism with the same draws, so that both ways give the same weights up t
 """
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -344,12 +345,26 @@ def _step(model: nn.Module, optimizer: StrictDPOptimizer, batches: list[tuple[Te
     optimizer.zero_grad(set_to_none=True)
 
 
-def predict(model: nn.Module, inputs: np.ndarray, *, micro_batch: int, device: str = "cpu") -> np.ndarray:
-    """Logits (N, classes) in float64, in inference mode."""
+def predict(
+    model: nn.Module, inputs: np.ndarray, *, micro_batch: int, device: str = "cpu", encode: Encode | None = None
+) -> np.ndarray:
+    """Logits (N, classes) in float64, in inference mode.
+
+    Args:
+        model: gives logits.
+        inputs: (N, ...).
+        micro_batch: examples at a time.
+        device: torch device.
+        encode: gives the features of a frozen encoder; None: they are computed.
+    """
     model.to(device).eval()
+    split = split_frozen(model) if encode else None
+    head: nn.Module = split.head if split else model
+    batches: Iterable[Tensor] = (
+        torch.split(encode(split, torch.tensor(inputs)), micro_batch)
+        if encode and split
+        else (torch.tensor(inputs[i : i + micro_batch]) for i in range(0, len(inputs), micro_batch))
+    )
     with torch.inference_mode():
-        parts: list[Any] = [
-            model(torch.tensor(inputs[i : i + micro_batch]).to(device)).double().cpu()
-            for i in range(0, len(inputs), micro_batch)
-        ]
+        parts: list[Any] = [head(batch.to(device)).double().cpu() for batch in batches]
     return torch.cat(parts).numpy()

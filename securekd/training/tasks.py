@@ -177,22 +177,39 @@ def _train_private(
 
 
 def _encoder(task: TrainTask, network: nn.Module) -> Encode | None:
-    """How this task gets the features of a frozen encoder, where another run may have computed them."""
-    if task.shared is None or not has_encoder(network):
+    return shared_features(
+        task.shared, task.model, task.shape, network, micro_batch=task.micro_batch, device=task.device
+    )
+
+
+def shared_features(
+    shared: Path | None, model: Model, shape: InputShape, network: nn.Module, *, micro_batch: int, device: str
+) -> Encode | None:
+    """How the features of a frozen encoder are had, where another run may have computed them.
+
+    Args:
+        shared: folder in which runs keep them; None: they are not kept, and None is given.
+        model: what `network` was built from.
+        shape: of inputs and classes.
+        network: whose encoder it is; None is given where it has none.
+        micro_batch: examples at a time.
+        device: torch device.
+    """
+    if shared is None or not has_encoder(network):
         return None
-    kept = Kept(task.shared / "features")
+    kept = Kept(shared / "features")
     trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     encoder = {name: value for name, value in state_of(network).items() if name not in trained}
 
     def encode(split: Split, inputs: Tensor) -> Tensor:
         def compute() -> Saved:
-            found = compute_features(split, inputs, micro_batch=task.micro_batch, device=task.device)
+            found = compute_features(split, inputs, micro_batch=micro_batch, device=device)
             return Saved({"features": found.cpu().numpy()})
 
-        key = digest_of("features", task.model.kind, task.model.options, task.shape, encoder, inputs.numpy())
+        key = digest_of("features", model.kind, model.options, shape, encoder, inputs.numpy())
         found = kept.get(key, compute)
         if found is None:
-            raise RunError(f"features that were waited for are not in {task.shared}")
-        return torch.from_numpy(found.arrays["features"]).to(task.device)
+            raise RunError(f"features that were waited for are not in {shared}")
+        return torch.from_numpy(found.arrays["features"]).to(device)
 
     return encode

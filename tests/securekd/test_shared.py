@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from securekd.checkpoint import Saved
-from securekd.plan import make_plan
+from securekd.plan import Plan, make_plan
+from securekd.prediction import logits
 from securekd.rounds import private_task
 from securekd.shared import SharedWork, task_key
 from securekd.training import tasks as tasks_module
@@ -85,11 +86,18 @@ def test_two_that_come_at_once_share_the_work_out(tmp_path: Path) -> None:
     assert all(w.seen for w in workers)
 
 
+OPTIONS = {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+           "intermediate_size": 16, "patch_size": 4, "frozen": True}  # fmt: skip
+
+
+def encoding() -> Plan:
+    """A plan in which everybody has a frozen encoder."""
+    vit = {"kind": "transformers", "options": OPTIONS}
+    return make_plan(small(clients={"models": [vit]}, student={"model": vit}))
+
+
 def test_features_of_a_frozen_encoder_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-               "intermediate_size": 16, "patch_size": 4, "frozen": True}  # fmt: skip
-    vit = {"kind": "transformers", "options": options}
-    plan = make_plan(small(clients={"models": [vit]}, student={"model": vit}))
+    plan = encoding()
     task = private_task(plan, ("client",), plan.clients[0], state=None, lessons=())
     alone = perform(task)
     computed: list[int] = []
@@ -104,9 +112,30 @@ def test_features_of_a_frozen_encoder_are_computed_once(tmp_path: Path, monkeypa
         assert all(np.array_equal(found.arrays[name], value) for name, value in alone.arrays.items())
     assert len(computed) == 1
     # Another encoder (as many weights, told apart by an option alone) and other rows have features of their own.
-    heads = task.model.model_copy(update={"options": options | {"num_attention_heads": 4}})
+    heads = task.model.model_copy(update={"options": OPTIONS | {"num_attention_heads": 4}})
     perform(replace(task, shared=tmp_path, model=heads))
     perform(replace(task, shared=tmp_path, inputs=task.inputs[:50], labels=task.labels[:50]))
     assert len(computed) == 3
     perform(replace(tasks()[0], shared=tmp_path))  # centring is not worth a file
     assert len(list((tmp_path / "features").glob("*.safetensors"))) == 3
+
+
+def test_what_a_model_says_is_had_from_the_features_that_it_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = encoding()
+    client, shared = plan.clients[0], replace(plan, shared=tmp_path)
+    task = private_task(shared, ("client",), client, state=None, lessons=())
+    assert task.inputs is not None
+    trained = perform(task).arrays
+    apart = logits(plan, client.model, trained, task.inputs)
+    transferred = logits(shared, client.model, trained, plan.data.transfer.inputs)
+
+    def refused(*args: object, **kwargs: object) -> object:
+        raise AssertionError("features were computed again")
+
+    monkeypatch.setattr(tasks_module, "compute_features", refused)
+    np.testing.assert_allclose(logits(shared, client.model, trained, task.inputs), apart, rtol=1e-6, atol=1e-6)
+    assert np.array_equal(logits(shared, client.model, trained, plan.data.transfer.inputs), transferred)
+    changed = trained | {name: value + 1 for name, value in trained.items() if "classifier" in name}
+    assert not np.allclose(logits(shared, client.model, changed, task.inputs), apart)
