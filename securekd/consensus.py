@@ -4,15 +4,20 @@ All of it is post-processing: it sees sums that were released, and public inputs
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from securekd.aggregation import Aggregate
+from securekd.checkpoint import Saved
 from securekd.denoising import denoise
+from securekd.errors import RunError
 from securekd.experiment import Experiment
 from securekd.knowledge import consensus_log_probabilities
 from securekd.plan import Plan
 from securekd.questions import Question
+from securekd.shared import Kept, digest_of
+from securekd.smoothing import Basis, public_bases
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +71,33 @@ def consensus_of(plan: Plan, known: Known, rows: np.ndarray) -> np.ndarray:
     scores = known.scores[rows]
     if not plan.experiment.student.denoise:
         return scores_to_consensus(plan.experiment, scores)
-    return denoise(plan.transfer_features[rows], scores, float(known.variance[rows].mean())).log_probabilities
+    features = plan.transfer_features[rows]
+    bases = shared_bases(plan.shared, features)
+    return denoise(features, scores, float(known.variance[rows].mean()), bases=bases).log_probabilities
+
+
+def shared_bases(shared: Path | None, features: np.ndarray) -> tuple[Basis, ...]:
+    """Bases of public rows (`public_bases`), which another run may have computed.
+
+    Args:
+        shared: folder in which runs keep them; None: they are computed here.
+        features: of the rows (m, p).
+    """
+    if shared is None:
+        return public_bases(features)
+    key = digest_of("bases", features)
+    found = Kept(shared / "bases").get(key, lambda: _saved(public_bases(features)))
+    if found is None:
+        raise RunError(f"bases that were waited for are not in {shared}")
+    return tuple(
+        Basis(name, found.arrays[f"{name}.vectors"], found.arrays[f"{name}.roughness"], tuple(powers))
+        for name, powers in found.info["powers"]
+    )
+
+
+def _saved(bases: tuple[Basis, ...]) -> Saved:
+    arrays = {f"{basis.name}.{part}": getattr(basis, part) for basis in bases for part in ("vectors", "roughness")}
+    return Saved(arrays, info={"powers": [(basis.name, basis.powers) for basis in bases]})
 
 
 def scores_to_consensus(experiment: Experiment, mean: np.ndarray) -> np.ndarray:

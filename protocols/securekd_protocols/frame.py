@@ -201,6 +201,6 @@ def _tag(header: Header, digest: bytes, secret: bytes) -> bytes:
 def _refuse_unless(genuine: bool, frame: Frame) -> None:
     if not genuine:
         raise BadSignature(
-            f"{frame.header.kind.name} in the name of participant {frame.header.sender} is not signed by it",
+            f"{frame.header.kind.name} in the name of participant {frame.header.sender} does not come from it",
             "drop the message; check identity keys if it comes again",
         )

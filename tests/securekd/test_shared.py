@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from securekd import consensus
 from securekd.checkpoint import Saved
+from securekd.consensus import shared_bases
 from securekd.plan import Plan, make_plan
 from securekd.prediction import logits
 from securekd.rounds import private_task
@@ -139,3 +141,21 @@ def test_what_a_model_says_is_had_from_the_features_that_it_was_trained_on(
     assert np.array_equal(logits(shared, client.model, trained, plan.data.transfer.inputs), transferred)
     changed = trained | {name: value + 1 for name, value in trained.items() if "classifier" in name}
     assert not np.allclose(logits(shared, client.model, changed, task.inputs), apart)
+
+
+def test_bases_of_public_rows_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = np.random.default_rng(0).normal(size=(60, 5))
+    alone = shared_bases(None, features)
+    first = shared_bases(tmp_path, features)
+
+    def refused(features: np.ndarray) -> object:
+        raise AssertionError("bases were computed again")
+
+    monkeypatch.setattr(consensus, "public_bases", refused)
+    for found in (first, shared_bases(tmp_path, features)):
+        assert [(b.name, b.powers) for b in found] == [(b.name, b.powers) for b in alone]
+        for one, other in zip(found, alone, strict=True):
+            assert np.array_equal(one.vectors, other.vectors)
+            assert np.array_equal(one.roughness, other.roughness)
+    with pytest.raises(AssertionError, match="computed again"):
+        shared_bases(tmp_path, features[:50])
