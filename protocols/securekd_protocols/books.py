@@ -56,7 +56,7 @@ class KeyBook:
     """Server to clients: the keys of those with whom the reader deals.
 
     Attributes:
-        server_key: The server's X25519 key of this session, for the tags of masked inputs.
+        server_key: The server's X25519 key of this session, for tags of what only it reads.
         revealed: In a k-regular graph, one row for each client of the commit book, in its order; else none.
         frames: Whole `Advertise` frames, in ascending order of senders: everybody's in a complete graph, and those of
             the reader and its neighbours in a k-regular one.

@@ -122,7 +122,7 @@ class UnknownSender(RemoteProtocolError):
 
 
 class BadSignature(RemoteProtocolError):
-    """A message that its named sender did not sign."""
+    """A message whose signature, or tag, is not its named sender's."""
 
 
 class ReplayedMessage(RemoteProtocolError):
@@ -130,7 +130,7 @@ class ReplayedMessage(RemoteProtocolError):
 
 
 class OutOfOrder(RemoteProtocolError):
-    """A genuine message in a state in which it must not come."""
+    """A message in a state in which it must not come; it need not be its named sender's."""
 
 
 class SecondUnmaskRequest(OutOfOrder):

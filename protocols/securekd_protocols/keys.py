@@ -235,8 +235,8 @@ def message_tag(secret: bytes, binding: Binding, owner: int, message: bytes) -> 
     return hmac.digest(derive(secret, Label.MESSAGE_TAG, binding, owner, size=SIGNATURE_BYTES), message, "sha512")
 
 
-class InputTag:
-    """Authenticates a masked input towards the server with GMAC (NIST SP 800-38D, section 3), under a one-time key.
+def input_tag(secret: bytes, binding: Binding, owner: int, words: Bytes) -> bytes:
+    """Authenticate a masked input towards the server with GMAC (NIST SP 800-38D, section 3), under a one-time key.
 
     GMAC is AES-GCM with nothing to encrypt and the vector as associated data. Each key tags one vector, so that its
     nonce can be zero.
@@ -245,27 +245,23 @@ class InputTag:
         secret: The raw X25519 secret of the owner's share key and the server's session key.
         binding: Session, and transcript after the share stage; the key serves one vector.
         owner: Whose input it is.
+        words: The masked vector as it travels.
+
+    Returns:
+        The tag, 16 bytes.
     """
+    key = derive(secret, Label.INPUT_TAG, binding, owner, size=32)
+    gmac = Cipher(algorithms.AES(key), modes.GCM(bytes(NONCE_BYTES))).encryptor()
+    view = memoryview(words)
+    for start in range(0, len(view), _TAGGED_AT_ONCE):
+        gmac.authenticate_additional_data(view[start : start + _TAGGED_AT_ONCE])
+    gmac.finalize()
+    return gmac.tag
 
-    def __init__(self, secret: bytes, binding: Binding, owner: int) -> None:
-        key = derive(secret, Label.INPUT_TAG, binding, owner, size=32)
-        self._gmac = Cipher(algorithms.AES(key), modes.GCM(bytes(NONCE_BYTES))).encryptor()
 
-    def update(self, words: Bytes) -> InputTag:
-        """Take in the next bytes of the masked vector as it travels."""
-        view = memoryview(words)
-        for start in range(0, len(view), _TAGGED_AT_ONCE):
-            self._gmac.authenticate_additional_data(view[start : start + _TAGGED_AT_ONCE])
-        return self
-
-    def finish(self) -> bytes:
-        """The tag over all that was taken in, 16 bytes; there is no more to take then."""
-        self._gmac.finalize()
-        return self._gmac.tag
-
-    def holds(self, tag: bytes) -> bool:
-        """Whether a tag is the one that `finish` gives; takes the same time wherever the two differ."""
-        return constant_time.bytes_eq(tag, self.finish())
+def input_tag_holds(tag: bytes, secret: bytes, binding: Binding, owner: int, words: Bytes) -> bool:
+    """Whether a tag is the one that `input_tag` gives; takes the same time wherever the two differ."""
+    return constant_time.bytes_eq(tag, input_tag(secret, binding, owner, words))
 
 
 def seal(

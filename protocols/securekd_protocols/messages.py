@@ -81,7 +81,7 @@ class Advertise:
     """Client to all: the public half of its session keys.
 
     Attributes:
-        share_key: X25519, for the boxes in which shares travel and for the tag of the masked input.
+        share_key: X25519, for the boxes in which shares travel and for tags of what only the server reads.
         mask_key: X25519, for the pairwise masks; its private half is shared.
         seed_commitment: SHA-256 commitment to the self-mask seed, which is shared too.
         reveal: Its part of the graph seed, 32 bytes; empty in a complete graph.
@@ -198,7 +198,7 @@ class MaskedInput:
     """Client to server: its input under all of its masks.
 
     Attributes:
-        tag: 16 bytes, as `keys.InputTag` makes them. The frame's tag covers it in the vector's stead.
+        tag: 16 bytes, as `keys.input_tag` makes them. The frame's tag covers it in the vector's stead.
         words: The masked vector's bytes, as `Ring.pack` writes them.
     """
 

@@ -13,7 +13,7 @@ words, whose highest byte does not travel: dropping it is a homomorphism, and le
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -72,13 +72,6 @@ class Ring:
         parts = np.zeros((len(data) // 3, 4), np.uint8)
         parts[:, :3] = np.frombuffer(data, np.uint8).reshape(-1, 3)
         return parts.reshape(-1).view(self.word)
-
-    def parts(self, data: Bytes) -> Iterator[tuple[slice, memoryview]]:
-        """Cut what `pack` wrote into parts that fit the second-level cache: which elements, and their bytes."""
-        view, step = memoryview(data).cast("B"), _CHUNK_BYTES // self.word.itemsize
-        for start in range(0, len(view) // self.value_bytes, step):
-            stop = start + step
-            yield slice(start, stop), view[start * self.value_bytes : stop * self.value_bytes]
 
     def signed(self, words: Words) -> NDArray[np.int64]:
         """Read ring elements as the signed integers in [−2^(bits−1), 2^(bits−1)) that they stand for."""

@@ -2,8 +2,8 @@
 
 It begins as the session id and takes in the commitments to the graph seed (in a k-regular graph), the server's session
 key and every advertised key, the set of clients whose shares were delivered, and the set of survivors. Every message
-carries, and its signature covers, the transcript that its sender holds; two clients that were shown different things
-can not read each other's messages, and their masks do not cancel.
+carries, and its signature or tag covers, the transcript that its sender holds; two clients that were shown different
+things can not read each other's messages, and their masks do not cancel.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from securekd_protocols.errors import (
 )
 from securekd_protocols.frame import SERVER, Frame, parse_frame, verify_frame
 from securekd_protocols.graph import graph_seed, ring_graph
-from securekd_protocols.keys import InputTag, commit_to_reveal
+from securekd_protocols.keys import commit_to_reveal, input_tag
 from securekd_protocols.masking.secrets import agree_with_all, check_advertise, masks_of, open_boxes, seal_shares
 from securekd_protocols.masking.session import GIVE_UP, ClientSession
 from securekd_protocols.messages import (
@@ -118,8 +118,7 @@ def on_share_delivery(session: ClientSession, delivery: ShareDelivery) -> Masked
         raise CallOutOfOrder("no input was submitted", "submit() it first")
     apply_masks(words, masks_of(session.secrets, session.index, sharers, session.pairs, session.binding))
     packed = session.parameters.ring.pack(words)
-    tag = InputTag(session.server_secret, session.binding, session.index).update(packed).finish()
-    return MaskedInput(tag, packed)
+    return MaskedInput(input_tag(session.server_secret, session.binding, session.index, packed), packed)
 
 
 def on_survivor_list(session: ClientSession, message: SurvivorList, diary: Diary | None) -> Consistency:

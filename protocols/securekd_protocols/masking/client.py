@@ -5,8 +5,8 @@
     client.submit(vector)                     # once, at any time before the share delivery comes
     replies = client.receive(…)               # and so on, until client.state is UNMASKED
 
-What is refused before it is acted upon (malformed, unsigned, replayed, out of order) leaves the client as it was, so
-that a hostile network can not end a session by injecting rubbish. A genuine message with wrong content ends it.
+What is refused before it is acted upon (malformed, not authentic, replayed, out of order) leaves the client as it was,
+so that a hostile network can not end a session by injecting rubbish. A genuine message with wrong content ends it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from securekd_protocols.books import CommitBook, FrameList, KeyBook, Revealed
 from securekd_protocols.errors import BrokenCommitment, MalformedMessage, OutOfOrder, TamperedInput
 from securekd_protocols.frame import Frame
 from securekd_protocols.graph import CompleteGraph, Graph, graph_seed, ring_graph
-from securekd_protocols.keys import AgreementKey, Binding, InputTag, commit_to_reveal
+from securekd_protocols.keys import AgreementKey, Binding, commit_to_reveal, input_tag_holds
 from securekd_protocols.masking.secrets import check_advertise
 from securekd_protocols.masking.session import limits_of
 from securekd_protocols.messages import (
@@ -140,23 +140,9 @@ class Collected:
             self.boxes.setdefault(box.peer, {})[sender] = box.sealed
 
     def _take_input(self, sender: int, message: MaskedInput) -> None:
-        """Add an input to the sum while it is being authenticated, so that it comes from memory once.
-
-        Whatever ends that early, or shows that it is not genuine, takes away again what was added.
-        """
-        ring, tag = self.parameters.ring, InputTag(self.secret_with(sender), self.binding, sender)
-        genuine, added = False, 0
-        try:
-            for where, part in ring.parts(message.words):
-                tag.update(part)
-                self.total[where] += ring.unpack(part)
-                added = where.stop
-            genuine = tag.holds(message.tag)
-        finally:
-            if not genuine:
-                self.total[:added] -= ring.unpack(message.words)[:added]
-        if not genuine:
+        if not input_tag_holds(message.tag, self.secret_with(sender), self.binding, sender, message.words):
             raise TamperedInput(f"the masked input of client {sender} does not authenticate", "have it sent again")
+        self.total += self.parameters.ring.unpack(message.words)
 
     def _take_unmask(self, sender: int, message: Unmask) -> None:
         held = self.graph.holders(sender) & set(self.sharers)  # who holds whose shares is mutual

@@ -26,7 +26,7 @@ from securekd_protocols.shamir import SHARE_BYTES
 from securekd_protocols.states import ClientState
 from securekd_protocols.wire import Reader, Writer
 
-_MAGIC = b"SKDA SECRET STATE\x01"
+_MAGIC = b"SKDA SECRET STATE\x02"
 _BEFORE_MASKING = (ClientState.COMMITTED, ClientState.ADVERTISED, ClientState.SHARED)
 _PAIR_ITEM = 2 + 2 * KEY_BYTES
 _HELD_ITEM = 2 + 2 * SHARE_BYTES
@@ -38,7 +38,8 @@ class SecretState:
 
     Attributes:
         secret_bytes: Keys, shares and input, in the clear. Not shown in `repr`. Encrypt them where they are stored, and
-            delete them when the session is over.
+            delete them when the session is over: whoever has them can open this client's input, and speak for it to the
+            server until the session ends.
     """
 
     secret_bytes: bytes = field(repr=False)
