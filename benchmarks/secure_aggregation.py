@@ -40,7 +40,7 @@ from securekd_protocols import GraphDemand, choose_graph, recommended_threshold 
 
 CLIENTS, LENGTHS = (8, 32, 100, 1000), (10_000, 100_000, 1_000_000)
 OUR_LIMIT_S, FLOWER_LIMIT_S = 420.0, 500.0  # CPU seconds that one session may take, as estimated beforehand
-OUR_REPEATS = 3  # sessions of up to 100 clients, of which the median is taken
+REPEATS = 3  # sessions of up to 100 clients, of which the median is taken
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,18 @@ def measure(case: Case, with_flower: bool) -> dict[str, object]:
     row: dict[str, object] = {"case": asdict(case), "load": os.getloadavg()[0]}
     row["limit"] = asdict(Cost(client_limit(case), server_limit(case)))
     masks = case.clients * (case.degree + 2) + case.dropouts * case.degree
+    repeats = REPEATS if case.clients <= 100 else 1
     estimate = masks * case.length * 1.1e-9 + case.clients * case.degree * 0.6e-3
     if estimate > OUR_LIMIT_S:
         row["ours"] = f"left out: about {estimate:.0f} s"
     else:
-        row["ours"] = asdict(_median([our_session(case) for _ in range(OUR_REPEATS if case.clients <= 100 else 1)]))
+        row["ours"] = asdict(_median([our_session(case) for _ in range(repeats)]))
     if not with_flower:
         row["flower"] = "left out: flwr is not installed, or was not asked for"
     elif (estimate := flower_estimate(case, masks)) > FLOWER_LIMIT_S:
         row["flower"] = f"left out for Flower: about {estimate:.0f} s"
     else:
-        row["flower"] = asdict(flower_session(case))
+        row["flower"] = asdict(_median([flower_session(case) for _ in range(repeats)]))
     return row
 
 

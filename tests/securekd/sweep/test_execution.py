@@ -166,6 +166,16 @@ def working_in(folder: Path) -> set[int]:
     return found
 
 
+def wait_for_the_end_of(leader: int, folder: Path, seconds: float) -> None:
+    """Wait until nobody works in a folder, not between two runs either, and the leader's session is over."""
+    deadline, seen = time.monotonic() + seconds, time.monotonic()
+    while time.monotonic() < seen + 2:
+        if working_in(folder) or group_of(leader):
+            seen = time.monotonic()
+        assert time.monotonic() < deadline + 2, (working_in(folder), group_of(leader))
+        time.sleep(0.1)
+
+
 def skip_without(backend: str) -> None:
     if backend != "local" and importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
@@ -210,12 +220,7 @@ def test_a_killed_sweep_takes_its_workers_along_and_resumes_to_the_same_table(
     wait_for(tmp_path, "s/runs/*/result.json")
     process.kill()
     process.wait(timeout=30)
-    deadline = time.monotonic() + (10 if backend == "local" else 60)
-    while working_in(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not working_in(tmp_path)
-    if backend == "local":
-        assert not group_of(process.pid)
+    wait_for_the_end_of(process.pid, tmp_path, 10 if backend == "local" else 60)
     done = len(list(tmp_path.glob("s/runs/*/result.json")))
     assert 1 <= done < len(SweepFolder(tmp_path / "s").plan().runs)
     again = start(tmp_path, str(sweep_file), "--resume", "s", "--workers", "2", "--backend", backend)
