@@ -160,7 +160,7 @@ def test_damaged_states_are_refused(saved, data):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda body: body[:17] + b"\x02" + body[18:],  # another release
+        lambda body: body[:17] + b"\x01" + body[18:],  # another release
         lambda body: body + b"!",
         lambda body: body[:-1],
         lambda body: body[:22] + b"UNHEARD_OF"[: len("ADVERTISED")] + body[32:],
