@@ -182,6 +182,7 @@ def _session(case: CaseLike) -> Cost:
     shares = case.clients if case.degree >= case.clients - 1 else case.degree + 1
     workflow = SecAggPlusWorkflow(shares, case.threshold, max_weight=1.0, clipping_range=1.0)
     begun = time.process_time()
+    # Typed for Flower's Grid class; `_Clients` has the one method of it that the workflow calls.
     workflow(clients, context)  # type: ignore[arg-type]
     server_s = time.process_time() - begun - clients.client_s - clients.aside_s
     if not strategy.results:

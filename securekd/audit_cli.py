@@ -123,6 +123,7 @@ def _request(given: dict[str, Any]) -> Any:
             fprs=given["fprs"] or AuditSettings.fprs,
             delta=given["delta"],
             confidence=given["confidence"],
+            # any words: the settings refuse those that name no bound
             bounds=_names(given["bounds"]) or AuditSettings.bounds,  # type: ignore[arg-type]
             inclusion=given["inclusion"],
             canaries=given["canaries"],

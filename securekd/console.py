@@ -2,9 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -14,7 +15,10 @@ from rich.table import Table
 from securekd.config import all_settings
 from securekd.experiment import Experiment
 from securekd.privacy.events import Entry
-from securekd.record import Result
+from securekd.record import GuaranteeRecord, Result
+
+if TYPE_CHECKING:  # accounting is not needed for help
+    from securekd.privacy.accountant import Guarantee
 
 VIEW_WORDS = {"server": "the server", "clients": "the clients", "public": "the public"}
 NEIGHBOUR_WORDS = {"add_remove": "add/remove", "replace_one": "replace-one", "zero_out": "zero-out"}
@@ -196,9 +200,9 @@ def _bounds_table(result: Result) -> Table:
     return table
 
 
-def _guarantee_table(guarantees: object) -> Table:
+def _guarantee_table(guarantees: "Sequence[Guarantee] | Sequence[GuaranteeRecord]") -> Table:
     table = Table("against", "protected", "ε", "δ", "neighbours", "why none", title="proven guarantee")
-    for g in guarantees:  # type: ignore[attr-defined]
+    for g in guarantees:
         epsilon = "none" if g.epsilon is None else f"{g.epsilon:.4g}"
         neighbours = NEIGHBOUR_WORDS[g.neighbours] if g.neighbours else ""
         table.add_row(VIEW_WORDS[g.view], f"one {g.unit}", epsilon, f"{g.delta:g}", neighbours, g.why or "")

@@ -91,7 +91,7 @@ def _name(value: object) -> str | None:
 
 
 def _number(value: object) -> float:
-    try:
+    try:  # whatever stands in a cell: what is no number raises TypeError or ValueError
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return np.nan
