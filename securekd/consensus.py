@@ -11,7 +11,6 @@ import numpy as np
 from securekd.aggregation import Aggregate
 from securekd.checkpoint import Saved
 from securekd.denoising import denoise
-from securekd.errors import RunError
 from securekd.experiment import Experiment
 from securekd.knowledge import consensus_log_probabilities
 from securekd.plan import Plan
@@ -87,8 +86,6 @@ def shared_bases(shared: Path | None, features: np.ndarray) -> tuple[Basis, ...]
         return public_bases(features)
     key = digest_of("bases", features)
     found = Kept(shared / "bases").get(key, lambda: _saved(public_bases(features)))
-    if found is None:
-        raise RunError(f"bases that were waited for are not in {shared}")
     return tuple(
         Basis(name, found.arrays[f"{name}.vectors"], found.arrays[f"{name}.roughness"], tuple(powers))
         for name, powers in found.info["powers"]

@@ -31,31 +31,35 @@ class Kept:
         self._store = PhaseStore(folder)
         self._folder = folder
 
-    def get(self, key: str, compute: Callable[[], Saved], *, wait: bool = True) -> Saved | None:
+    def get(self, key: str, compute: Callable[[], Saved]) -> Saved:
         """What is kept under a key (with `seconds` 0), or what is computed now and kept.
 
         Args:
             key: digest of everything that the result depends on.
-            compute: gives it.
-            wait: for another process that computes the same; else None is given then.
+            compute: gives it. Where another process is computing the same, that is waited for.
         """
-        with self._lock(key, wait=wait) as held:
-            if not held:
-                return None
-            if self._store.has(key):
-                return replace(self._store.get(key), seconds=0.0)
-            return self._store.put(key, compute())
+        with self._lock(key):
+            return self._found_or(compute, key)
+
+    def get_unless_busy(self, key: str, compute: Callable[[], Saved]) -> Saved | None:
+        """The same; but None while another process computes it."""
+        try:
+            with self._lock(key, fcntl.LOCK_NB):
+                return self._found_or(compute, key)
+        except BlockingIOError:
+            return None
+
+    def _found_or(self, compute: Callable[[], Saved], key: str) -> Saved:
+        if self._store.has(key):
+            return replace(self._store.get(key), seconds=0.0)
+        return self._store.put(key, compute())
 
     @contextmanager
-    def _lock(self, key: str, *, wait: bool) -> Iterator[bool]:
+    def _lock(self, key: str, flags: int = 0) -> Iterator[None]:
         descriptor = os.open(self._folder / f"{key}.lock", os.O_CREAT | os.O_RDWR)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+            fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
+            yield
         finally:
             os.close(descriptor)
 
@@ -73,9 +77,9 @@ class SharedWork:
         keys = [task_key(task) for task in tasks]
         todo = dict(zip(keys, tasks, strict=True))
         done: dict[str, Saved] = {}
-        for wait in (False, True):
+        for get in (self._kept.get_unless_busy, self._kept.get):
             for key in [k for k in todo if k not in done]:
-                found = self._kept.get(key, lambda task=todo[key]: next(self._perform([task])), wait=wait)  # type: ignore[misc]
+                found = get(key, lambda task=todo[key]: next(self._perform([task])))  # type: ignore[misc]
                 if found is not None:
                     done[key] = found
         return iter([done[key] for key in keys])

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +19,12 @@ from securekd.errors import FolderError, InputError, PromiseError, RunError, Sec
 from securekd.experiment import Experiment
 from securekd.files import alone_in
 from securekd.sweep.folder import Failure, FailureKind, SweepFolder
+from securekd.sweep.lifeline import Lifeline, end_with, lifeline
 from securekd.sweep.plan import PlannedRun, SweepPlan
 
 Backend = Literal["local", "ray", "dask"]
 
 BACKENDS: tuple[Backend, ...] = ("local", "ray", "dask")
-
-_WATCH = "end with the sweep"
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -67,7 +66,7 @@ class _Task:
     key: str
     folder: str
     experiment: Experiment
-    sweep: int | None
+    sweep: Lifeline
 
 
 OnProgress = Callable[[Progress], None]
@@ -110,8 +109,8 @@ def carry_out_sweep(
                     told.add(finished.key)
                     on_progress(Progress(settled + len(told), len(wanted), finished))
 
-        with _watching(todo, folder, tell) if backend == "ray" else nullcontext():
-            for finished in _all_of(todo, folder, workers, backend):
+        with lifeline(folder.path) as sweep, _watching(todo, folder, tell) if backend == "ray" else nullcontext():
+            for finished in _all_of(_Hands(folder, workers, backend, sweep), todo):
                 tell(finished)
 
 
@@ -136,11 +135,21 @@ def _watching(runs: Sequence[PlannedRun], folder: SweepFolder, tell: Callable[[F
         thread.join()
 
 
-def _all_of(runs: Sequence[PlannedRun], folder: SweepFolder, workers: int, backend: Backend) -> Iterator[Finished]:
+@dataclass(frozen=True)
+class _Hands:
+    """Who carries runs out: `workers` at a time, on a backend, for a sweep."""
+
+    folder: SweepFolder
+    workers: int
+    backend: Backend
+    sweep: Lifeline
+
+
+def _all_of(hands: _Hands, runs: Sequence[PlannedRun]) -> Iterator[Finished]:
     """Carry runs out; where a worker dies, find out alone which of those under way it was."""
-    left = {run.key: run for run in runs}
+    folder, left = hands.folder, {run.key: run for run in runs}
     try:
-        for finished in _side_by_side(list(left.values()), folder, workers, backend):
+        for finished in _side_by_side(hands, list(left.values())):
             del left[finished.key]
             yield finished
         return
@@ -149,7 +158,7 @@ def _all_of(runs: Sequence[PlannedRun], folder: SweepFolder, workers: int, backe
     for run in suspects:
         del left[run.key]
         try:
-            yield from _side_by_side([run], folder, 2, backend)  # with one, joblib would stay in this process
+            yield from _side_by_side(replace(hands, workers=2), [run])  # with one, joblib would stay in this process
         except BrokenProcessPool:
             failure = Failure(kind="failed", error="its process died (out of memory?); resume with fewer --workers")
             folder.note(run.key, failure)
@@ -159,20 +168,17 @@ def _all_of(runs: Sequence[PlannedRun], folder: SweepFolder, workers: int, backe
             "the worker processes die before they begin a run; is there memory enough? --workers 1 takes less"
         )
     if left:
-        yield from _all_of(list(left.values()), folder, workers, backend)
+        yield from _all_of(hands, list(left.values()))
 
 
-def _side_by_side(
-    runs: Sequence[PlannedRun], folder: SweepFolder, workers: int, backend: Backend
-) -> Iterator[Finished]:
+def _side_by_side(hands: _Hands, runs: Sequence[PlannedRun]) -> Iterator[Finished]:
     import joblib
 
-    sweep = os.getpid() if backend == "local" else None
-    tasks = [_Task(run.key, str(folder.path.absolute()), run.experiment, sweep) for run in runs]
+    tasks = [_Task(run.key, str(hands.folder.path.absolute()), run.experiment, hands.sweep) for run in runs]
     if not tasks:
         return
-    with _backend(backend, workers) as returns:
-        parallel = joblib.Parallel(n_jobs=workers, batch_size=1, return_as=returns)
+    with _backend(hands.backend, hands.workers) as returns:
+        parallel = joblib.Parallel(n_jobs=hands.workers, batch_size=1, return_as=returns)
         yield from parallel(joblib.delayed(carry_out_run)(task) for task in tasks)
 
 
@@ -208,7 +214,9 @@ def _imported(module: str, extra: str) -> Any:
 
 def carry_out_run(task: _Task) -> Finished:
     """Carry one run out, or finish it, in a worker; never raises for what is wrong with the run."""
-    _end_with(task.sweep)
+    end_with(task.sweep)
+    if os.getppid() == task.sweep.pid and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep's process to answer
     folder = SweepFolder(Path(task.folder))
     start = time.monotonic()
     failure = _attempt(task.experiment, folder.run(task.key), folder.shared)
@@ -238,17 +246,3 @@ def _kind(error: SecurekdError) -> FailureKind:
         return "promise"
     # What is wrong with a folder (somebody works in it) may be mended; what is wrong with a request stays wrong.
     return "refused" if isinstance(error, InputError) and not isinstance(error, FolderError) else "failed"
-
-
-def _end_with(sweep: int | None) -> None:
-    """Leave Ctrl-C to the sweep's process, and end when it does, also when it is killed."""
-    if sweep is None or os.getppid() != sweep or any(t.name == _WATCH for t in threading.enumerate()):
-        return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_watch, args=(sweep,), name=_WATCH, daemon=True).start()
-
-
-def _watch(sweep: int) -> None:
-    while os.getppid() == sweep:
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
-    os._exit(1)

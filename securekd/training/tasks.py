@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from securekd.checkpoint import Arrays, Saved
-from securekd.errors import RunError
 from securekd.experiment import Model, Training
 from securekd.models.registry import build
 from securekd.models.shape import InputShape
@@ -207,9 +206,6 @@ def shared_features(
             return Saved({"features": found.cpu().numpy()})
 
         key = digest_of("features", model.kind, model.options, shape, encoder, inputs.numpy())
-        found = kept.get(key, compute)
-        if found is None:
-            raise RunError(f"features that were waited for are not in {shared}")
-        return torch.from_numpy(found.arrays["features"]).to(device)
+        return torch.from_numpy(kept.get(key, compute).arrays["features"]).to(device)
 
     return encode

@@ -19,6 +19,7 @@ from securekd.runner import run
 from securekd.sweep import execution
 from securekd.sweep.execution import Progress, carry_out_run, carry_out_sweep
 from securekd.sweep.folder import Failure, SweepFolder
+from securekd.sweep.lifeline import lifeline
 from securekd.sweep.page import write_outputs
 from securekd.sweep.plan import SweepPlan
 from securekd.sweep.table import table_of
@@ -98,8 +99,8 @@ def test_whatever_goes_wrong_in_a_run_is_written_down(tmp_path: Path, monkeypatc
     for error, kind in (
         (ZeroDivisionError("by zero"), "failed"), (RunError("too few"), "failed"), (FolderError("taken"), "failed"),
     ):  # fmt: skip
-        task = execution._Task("run-0001", str(folder.path), plan.runs[0].experiment, None)
-        done = carry_out_run(task)
+        with lifeline(folder.path) as sweep:
+            done = carry_out_run(execution._Task("run-0001", str(folder.path), plan.runs[0].experiment, sweep))
         assert done.failure == folder.failure(plan.runs[0])
         assert done.failure is not None
         assert (done.failure.kind, str(error) in done.failure.error) == (kind, True)
@@ -220,7 +221,7 @@ def test_a_killed_sweep_takes_its_workers_along_and_resumes_to_the_same_table(
     wait_for(tmp_path, "s/runs/*/result.json")
     process.kill()
     process.wait(timeout=30)
-    wait_for_the_end_of(process.pid, tmp_path, 10 if backend == "local" else 180)  # Ray takes about a minute
+    wait_for_the_end_of(process.pid, tmp_path, 10)
     done = len(list(tmp_path.glob("s/runs/*/result.json")))
     assert 1 <= done < len(SweepFolder(tmp_path / "s").plan().runs)
     again = start(tmp_path, str(sweep_file), "--resume", "s", "--workers", "2", "--backend", backend)
