@@ -11,7 +11,7 @@ Made by `benchmarks/secure_aggregation.py` in one run on {cpu}, Python {python},
 {cryptography}, flwr {flwr}. CPU time of one process; a client's is the median over all clients that last to the end,
 and up to 100 clients each time is the median of three sessions. k is the number of neighbours (n − 1:
 the complete graph), t the threshold, D the clients that fall silent before they send their input. *Limit* is the sum of
-what an authenticated protocol can not do without, measured in the same run with everything in the cache. Flower is
+what an authenticated protocol can not do without, measured before each session with everything in the cache. Flower is
 given the same clients, neighbours, threshold and length; its SecAgg+ signs nothing, and its bytes are counted without
 framing. *Fl. ÷ limit* is Flower's server time over the limit: no authenticated protocol gets further. {load}
 """
