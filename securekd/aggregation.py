@@ -152,7 +152,8 @@ class MaskingAggregator:
 class HomomorphicAggregator:
     """Sums under homomorphic encryption: the server adds ciphertexts, and a decryptor opens one sum of enough clients.
 
-    The decryptor is neither the server nor a client; it must not work with the server. It sees the same sum.
+    The decryptor is neither the server nor a client; it must not work with the server. It sees the same sum; with CKKS
+    it is trusted to look at nothing else.
     """
 
     sums_only = True
@@ -161,6 +162,11 @@ class HomomorphicAggregator:
         """Take, for tests and teaching, a witness of every byte string that the server gets."""
         self._scheme = scheme
         self._on_server_receive = on_server_receive
+
+    @property
+    def trusts_decryptor(self) -> bool:
+        """Whether a decryptor that looks at more than the sum could learn more (HOMOMORPHIC.md of the protocols)."""
+        return self._scheme is SchemeName.CKKS
 
     def refuse_unfit(self, clients: int, values: int, magnitude: int) -> None:
         """See `LimitedAggregator`; also refused where TenSEAL is not installed."""

@@ -382,8 +382,8 @@ class Experiment(Settings):
     )
     aggregation: str = Field(
         "masking",
-        description="masking (the server sees only the sum), ckks or bfv (likewise; a decryptor apart from the server "
-        "holds the key), plain (it sees all), or " + PLUGIN,
+        description="masking (the server sees only the sum), bfv or ckks (likewise; a decryptor apart from the server "
+        "holds the key, and with ckks is trusted to look at nothing else), plain (it sees all), or " + PLUGIN,
     )
     rounds: int = Field(4, ge=1, le=1000, description="rounds of release, consensus and distillation")
     seed: int = Field(

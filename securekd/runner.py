@@ -284,8 +284,10 @@ def server_sees(plan: Plan) -> str:
     release = "noised release" if plan.question.release.mechanism.sigma else "noiseless release"
     if plan.aggregator.sums_only:
         sums = f"only sums of at least {plan.threshold} of {clients} clients' {release}s, {over}"
+        if not isinstance(plan.aggregator, HomomorphicAggregator):
+            return sums
         opened = "; a decryptor, which must not work with it, opens them and sees the same"
-        return sums + opened if isinstance(plan.aggregator, HomomorphicAggregator) else sums
+        return sums + opened + (", if it looks at nothing else" if plan.aggregator.trusts_decryptor else "")
     return f"every client's {release}, {over}: nothing hides one client from the server"
 
 

@@ -29,6 +29,7 @@ from securekd_protocols.errors import (
     SignedBefore,
     TooManyRestarts,
 )
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes, Reader, Writer
 
 _MAGIC = b"SKDY\x01"
@@ -82,7 +83,7 @@ class CohortRule:
 
 
 @dataclass
-class Diary:
+class Diary(TakesTurns):
     """A client's memory. Not for sharing between clients.
 
     Attributes:
@@ -93,6 +94,10 @@ class Diary:
     _signed: dict[bytes, frozenset[str]] = field(default_factory=dict)
     _sessions: dict[int, set[bytes]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    @in_turn
     def begin(self, round_number: int, session_id: bytes, most: int) -> None:
         """Note that a session for a round begins.
 
@@ -111,6 +116,7 @@ class Diary:
             )
         sessions.add(session_id)
 
+    @in_turn
     def sign(self, session_id: bytes, cohort: frozenset[str]) -> None:
         """Note that this client is about to sign a survivor set; after that the sum may be opened.
 
@@ -130,6 +136,7 @@ class Diary:
         self.rule.check(cohort, self._signed.values())
         self._signed[session_id] = cohort
 
+    @in_turn
     def save(self) -> bytes:
         """Everything noted so far, for `load`; the rule is not part of it. Nothing in it is secret."""
         writer = Writer().fixed(_MAGIC).integer(len(self._signed), 4)

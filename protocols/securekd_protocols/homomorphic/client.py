@@ -11,7 +11,6 @@ input is encrypted, so a client can not be made to encrypt two vectors under one
 
 from __future__ import annotations
 
-import hashlib
 import os
 from enum import Enum
 
@@ -27,6 +26,7 @@ from securekd_protocols.errors import (
 from securekd_protocols.homomorphic.key import KeyOffer
 from securekd_protocols.homomorphic.messages import (
     DECRYPTOR,
+    SALT_BYTES,
     Frame,
     Input,
     Kind,
@@ -43,6 +43,7 @@ from securekd_protocols.homomorphic.seal import EncryptionKey
 from securekd_protocols.keys import AgreementKey, Identity
 from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.ring import check_vector
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes
 
 
@@ -54,7 +55,7 @@ class HomomorphicClientState(Enum):
     SENT = "sent"
 
 
-class HomomorphicClient:
+class HomomorphicClient(TakesTurns):
     """One client in one session.
 
     Args:
@@ -67,6 +68,7 @@ class HomomorphicClient:
     def __init__(
         self, identity: Identity, policy: HomomorphicPolicy, *, random_bytes: RandomBytes = os.urandom
     ) -> None:
+        super().__init__()
         self._identity = identity
         self._policy = policy
         self._random = random_bytes
@@ -86,6 +88,7 @@ class HomomorphicClient:
             raise CallOutOfOrder("no invitation has been accepted", "pass the server's invitation to receive() first")
         return self._parameters
 
+    @in_turn
     def submit(self, vector: NDArray[np.signedinteger] | NDArray[np.unsignedinteger]) -> None:
         """Give the input, once, after the invitation and before the key.
 
@@ -102,6 +105,7 @@ class HomomorphicClient:
             raise SecondInput("this session already has its input", "use a new session for another vector")
         self._vector = check_vector(vector, parameters.vector_length, parameters.bound).astype(np.int64)
 
+    @in_turn
     def receive(self, data: Bytes) -> list[bytes]:
         """Take one message; give what is to be sent to the server.
 
@@ -144,5 +148,5 @@ class HomomorphicClient:
         residues = EncryptionKey(scheme, offer.public_key).encrypt(slots)
         data = encode_residues(residues, scheme.moduli)
         self._vector, self._state = None, HomomorphicClientState.SENT
-        message = Input(own.public, hashlib.sha256(data).digest(), data)
+        message = Input.of(own.public, self._random(SALT_BYTES), data)
         return seal_frame(Kind.INPUT, index, parameters.session_id, message.encode(), self._identity)

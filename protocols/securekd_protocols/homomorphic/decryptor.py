@@ -5,7 +5,8 @@
     replies = decryptor.receive(request)      # opens the sum that the server asks for; the key is then gone
 
 It is neither the server nor an ordinary process of a client's. It gets signed receipts and one sum, no single client's
-ciphertext, and learns what the server learns: the sum with its noise. Whatever is wrong with a request's signatures
+ciphertext. With BFV it learns what the server learns, the sum with its noise, even if it looks at all it has; with CKKS
+it is trusted not to look (`protocols/HOMOMORPHIC.md`). Whatever is wrong with a request's signatures
 leaves it as it was; once it has decrypted, the keys are gone, whether the tags held or not, so that nobody can try
 twice. What it remembers beyond one session it remembers in the policy's diary: give it one.
 """
@@ -42,6 +43,7 @@ from securekd_protocols.homomorphic.residues import Residues, decode_residues
 from securekd_protocols.homomorphic.seal import DecryptionKey
 from securekd_protocols.keys import AgreementKey, Identity, check_canonical, check_order
 from securekd_protocols.randomness import RandomBytes
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes
 
 
@@ -62,7 +64,7 @@ class _Keys:
         self.offer = KeyOffer(self.agreement.public, self.decryption.public_key)
 
 
-class Decryptor:
+class Decryptor(TakesTurns):
     """One decryptor in one session.
 
     Args:
@@ -74,6 +76,7 @@ class Decryptor:
     def __init__(
         self, identity: Identity, policy: HomomorphicPolicy, *, random_bytes: RandomBytes = os.urandom
     ) -> None:
+        super().__init__()
         self._identity = identity
         self._policy = policy
         self._random = random_bytes
@@ -86,6 +89,7 @@ class Decryptor:
         """Where this decryptor stands."""
         return self._state
 
+    @in_turn
     def receive(self, data: Bytes) -> list[bytes]:
         """Take one message of the server; give what is to be sent to it.
 

@@ -16,7 +16,7 @@ class KeyOffer:
     """Decryptor to clients: its keys of this session.
 
     Attributes:
-        agreement: X25519, for the pads of the tags, 32 bytes.
+        agreement: X25519, for the pads of slots and tags, 32 bytes.
         public_key: The encryption key's residues, as `residues.encode_residues` writes them.
     """
 

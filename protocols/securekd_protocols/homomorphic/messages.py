@@ -44,6 +44,7 @@ _HEADER = struct.Struct("<4sBBH32sI")
 HEADER_BYTES = _HEADER.size
 OVERHEAD = HEADER_BYTES + SIGNATURE_BYTES
 _RECEIPT = struct.Struct(f"<H{KEY_BYTES}s{HASH_BYTES}s{SIGNATURE_BYTES}s")
+SALT_BYTES = 32
 _INPUT_FRONT = KEY_BYTES + HASH_BYTES
 _LONGEST_INVITATION = 512 + MOST_CLIENTS * (4 + LONGEST_NAME + KEY_BYTES)
 _RESEND = "drop the message and have it sent again"
@@ -123,7 +124,7 @@ def body_cap(kind: Kind, parameters: HomomorphicParameters | None) -> int:
     return {
         Kind.INVITATION: len(parameters.encoded),
         Kind.KEY: 2 * (KEY_BYTES + parameters.scheme.public_key_bytes),  # room to tell what a longer one is
-        Kind.INPUT: _INPUT_FRONT + parameters.input_bytes,
+        Kind.INPUT: _INPUT_FRONT + SALT_BYTES + parameters.input_bytes,
         Kind.OPEN: 2 + parameters.clients * _RECEIPT.size + parameters.input_bytes,
         Kind.SUM: 2 + 2 * parameters.clients + 8 * parameters.vector_length,
     }[kind]
@@ -181,27 +182,35 @@ class Input:
 
     Attributes:
         agreement: Its X25519 key of this session, 32 bytes.
-        digest: SHA-256 of the ciphertexts.
+        digest: SHA-256 of salt and ciphertexts.
+        salt: 32 fresh bytes, which the decryptor never sees: a digest without them would let it test guesses at what
+            was encrypted, under a key that it has made for the purpose.
         ciphertexts: As `residues.encode_residues` writes them.
     """
 
     agreement: bytes
     digest: bytes
+    salt: bytes
     ciphertexts: Bytes
 
+    @classmethod
+    def of(cls, agreement: bytes, salt: bytes, ciphertexts: Bytes) -> Input:
+        """With the digest that belongs to the rest."""
+        return cls(agreement, _salted(salt, ciphertexts), salt, ciphertexts)
+
     def encode(self) -> bytes:
-        """Key, digest, ciphertexts."""
-        return b"".join((self.agreement, self.digest, self.ciphertexts))
+        """Key, digest, salt, ciphertexts."""
+        return b"".join((self.agreement, self.digest, self.salt, self.ciphertexts))
 
     @classmethod
     def decode(cls, body: Bytes) -> Input:
         """Read a body, or raise `MalformedMessage`; the digest is compared."""
         reader = Reader(body, "input")
-        agreement, digest = reader.fixed(KEY_BYTES), reader.fixed(HASH_BYTES)
-        ciphertexts = reader.view(len(body) - _INPUT_FRONT)
-        if hashlib.sha256(ciphertexts).digest() != digest:
+        agreement, digest, salt = reader.fixed(KEY_BYTES), reader.fixed(HASH_BYTES), reader.fixed(SALT_BYTES)
+        ciphertexts = reader.view(len(body) - _INPUT_FRONT - SALT_BYTES)
+        if _salted(salt, ciphertexts) != digest:
             raise reader.malformed("ciphertexts that are not those that were signed")
-        return cls(agreement, digest, ciphertexts)
+        return cls(agreement, digest, salt, ciphertexts)
 
 
 @dataclass(frozen=True)
@@ -211,7 +220,7 @@ class Receipt:
     Attributes:
         client: Index on the roster.
         agreement: Its X25519 key of this session, 32 bytes.
-        digest: SHA-256 of its ciphertexts.
+        digest: SHA-256 of its salt and ciphertexts.
         signature: 64 bytes.
     """
 
@@ -222,7 +231,7 @@ class Receipt:
 
     def check(self, parameters: HomomorphicParameters) -> None:
         """Verify the client's signature under its input, or raise `BadSignature`."""
-        size = _INPUT_FRONT + parameters.input_bytes
+        size = _INPUT_FRONT + SALT_BYTES + parameters.input_bytes
         head = _HEADER.pack(MAGIC, VERSION, Kind.INPUT, self.client, parameters.session_id, size)
         signed = Label.HOMOMORPHIC_MESSAGE.value + _digest(Kind.INPUT, head, self.agreement + self.digest)
         if not signature_holds(parameters.roster[self.client].public, self.signature, signed):
@@ -281,6 +290,12 @@ class HomomorphicSum:
         total = np.frombuffer(reader.view(8 * parameters.vector_length), "<i8").astype(np.int64)
         reader.finish()
         return cls(total, survivors)
+
+
+def _salted(salt: bytes, ciphertexts: Bytes) -> bytes:
+    digest = hashlib.sha256(salt)
+    digest.update(ciphertexts)
+    return digest.digest()
 
 
 def _digest(kind: Kind, head: Bytes, body: Bytes) -> bytes:

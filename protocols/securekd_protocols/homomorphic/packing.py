@@ -1,8 +1,8 @@
 """From a vector of integers to the slots of ciphertexts, and from a sum's slots back.
 
-BFV slots are integers modulo the prime t. Each holds `digits` values: a value v within ±B travels as the digit v + B,
-and digits stand in radix 2nB + 1, which no sum of n digits reaches. CKKS slots are complex numbers, whose real and
-imaginary parts each hold one value as it is; parts are counted as two slots here, reals first.
+BFV slots are the plaintext's coefficients, integers modulo the prime p. Each holds `digits` values: a value v within ±B
+travels as the digit v + B, and digits stand in radix 2nB + 1, which no sum of n digits reaches. CKKS slots are complex
+numbers, whose real and imaginary parts each hold one value as it is; parts are counted as two slots here, reals first.
 """
 
 from __future__ import annotations

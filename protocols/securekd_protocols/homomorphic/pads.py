@@ -7,15 +7,15 @@ it has decrypted, modulo p. If that is their sum, the values come out; if it is 
 differs some pad is left, which is uniform and independent of every value.
 
 Of an arbitrary V that the server wants opened it gets V − Σ r, hence at most Σ x = Σ u − Σ r of the named survivors,
-*even if it could decrypt the ciphertexts by itself*. That needs nothing but AES in counter mode and the agreement of
-pads (X25519, HKDF); encryption stands beside it, so that reading a client's values takes breaking both.
+*even if it could decrypt the ciphertexts by itself*. That needs no lattice assumption (`protocols/HOMOMORPHIC.md` lists
+what it needs).
 
 Tags tell right sums from wrong ones, so that a wrong one is refused by name. The last slots of each ciphertext hold
 
     tag_j = ⟨a_j, u⟩ + pad_j   (mod p),   j = 1 … tags
 
-with public coefficients a_j (the homomorphic authenticator of Agrawal and Boneh 2009, section 3, over 𝔽_p). That a
-request is refused depends on u and on the key, and thus tells nothing of the values.
+with public coefficients a_j (the homomorphic authenticator of Agrawal and Boneh 2009, section 3, over 𝔽_p). Whether a
+tag holds depends on u and on the key, and thus tells nothing of the values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from securekd_protocols.errors import NotTheSurvivorsSum
 from securekd_protocols.homomorphic.packing import Entries
-from securekd_protocols.homomorphic.scheme import DEGREE, Scheme
+from securekd_protocols.homomorphic.scheme import DEGREE, Scheme, SchemeName
 from securekd_protocols.keys import Binding, Label, derive
 
 Coefficients = NDArray[np.int64]
@@ -49,7 +49,7 @@ def add_pads(total: Limbs, secret: bytes, binding: Binding, owner: int) -> None:
     """Add a client's pads, one for each slot, to a sum of pads, in place; they are not reduced yet.
 
     Args:
-        total: From `no_pads`, with at most 2^32 clients' pads in it.
+        total: From `no_pads`, with at most 2^31 clients' pads in it.
         secret: The raw X25519 secret of this client and the decryptor.
         binding: Session, and digest of the decryptor's key.
         owner: The client's index.
@@ -83,7 +83,7 @@ def seal_slots(scheme: Scheme, entries: Entries, coefficients: Coefficients, pad
     blinded = (entries + pad[:, : scheme.entries]) % scheme.slot_modulus
     tags = (_products(scheme, blinded, coefficients) + pad[:, scheme.entries :]) % scheme.slot_modulus
     slots = np.concatenate([blinded, tags], axis=1)
-    return slots if scheme.plain_modulus else centred(slots, scheme.slot_modulus)
+    return centred(slots, scheme.slot_modulus) if scheme.name is SchemeName.CKKS else slots
 
 
 def open_slots(scheme: Scheme, slots: Entries, coefficients: Coefficients, pad: Entries) -> Entries:
@@ -110,7 +110,7 @@ def open_slots(scheme: Scheme, slots: Entries, coefficients: Coefficients, pad: 
             "open nothing; the server has changed ciphertexts, or a client's are not its own",
         )
     entries = (blinded - pad[:, : scheme.entries]) % scheme.slot_modulus
-    return entries if scheme.plain_modulus else centred(entries, scheme.slot_modulus)
+    return centred(entries, scheme.slot_modulus) if scheme.name is SchemeName.CKKS else entries
 
 
 def centred(residues: Entries, modulus: int) -> Entries:

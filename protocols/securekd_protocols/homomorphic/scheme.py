@@ -6,8 +6,11 @@ integers except with probability 2⁻⁴⁰; where there are none, it says so.
 
 All ciphertexts live in ℤ_q[X]/(X^4096 + 1) with ternary secrets, and q times the special prime has at most 104 bits.
 The HomomorphicEncryption.org standard (Albrecht et al. 2018, table 1, ternary secret) allows 109 bits at 128-bit
-security. Every prime fills whole bytes, so that a residue travels without a gap. The special prime serves encryption
-alone: SEAL encrypts modulo q·P and divides by P, which leaves little of the fresh error but a rounding.
+security. The special prime serves encryption alone: SEAL encrypts modulo q·P and divides by P, which leaves little of
+the fresh error but a rounding.
+
+In BFV the plaintext modulus p is one of the primes of q. So Δ = q/p is whole, nothing of a plaintext is rounded, and
+whatever wraps around modulo p is a multiple of q: the noise of a sum has nothing to do with what is in it.
 
 Notation of the proofs: N = 4096 coefficients, n clients, s the secret (N values in {−1, 0, 1}), ŝ(ζ) its value at ζ.
 """
@@ -19,6 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from itertools import product
 
 from securekd_protocols.errors import BadParameter, NoParametersFit
 
@@ -29,9 +33,12 @@ TAG_BITS = 80
 FAILURE_BITS = 40
 _FRESH_ERROR = 21 * (1 + 2 * DEGREE)
 """Largest coefficient of e₀ + u·e₁ + s·e₂: SEAL's centred binomial errors are at most 21, u and s ternary."""
-_BFV_CHAINS = ((32,), (40,), (48,), (56,), (32, 32))
+_BFV_SLOT_BITS = (24, 32, 40, 46)
+_BFV_SCALE_BITS = (16, 24)
+_MOST_BFV_BITS = 64
 _CKKS_CHAINS = ((32,), (40,), (48,), (56,))
-_MOST_PLAIN_BITS = 46
+_SPARE_PLAIN_BITS = 3
+"""BFV: SEAL decrypts to the nearest of 8p steps; that and a noise below Δ/4 leave less than 7/16 of a step of p."""
 _FEWEST_TAGS = 5  # with coefficients of 16 bits, no fixed combination of slots goes untagged but with 2^-80
 _LEAST_SLOT_MODULUS = 1 << 16
 GRID_TOLERANCE = 3 / 8
@@ -58,14 +65,14 @@ class Scheme:
 
     Attributes:
         name: BFV (Fan and Vercauteren 2012) or CKKS (Cheon et al. 2017).
-        moduli: The primes whose product q is the ciphertext modulus.
+        moduli: The primes whose product q is the ciphertext modulus. BFV: p, and then Δ = q/p.
         special: The prime P that encryption divides by.
-        plain_modulus: BFV: the prime t modulo which slots are computed. CKKS: 0.
+        plain_modulus: BFV: what SEAL decrypts modulo, from which the residue modulo p is rounded. CKKS: 0.
         scale: CKKS: Δ, by which slots are multiplied before they are rounded. BFV: 0.
         clients: n, for which exactness is proved.
         bound: Largest absolute value of an entry of a client's vector.
-        digits: Values in one slot (BFV; one in CKKS, where a complex slot counts as two).
-        slot_modulus: The prime p modulo which slots are padded and tagged, see `pads`: t in BFV, more than 2nB in CKKS.
+        digits: Values in one slot, which is a coefficient in BFV, and in CKKS the real or the imaginary part of a slot.
+        slot_modulus: The prime p > 2nB modulo which slots are padded and tagged, see `pads`.
         tags: Slots of each ciphertext that are tags: at least five, and slot_modulus^tags ≥ 2⁸⁰.
     """
 
@@ -142,14 +149,14 @@ def bfv_noise(clients: int, coefficients: int) -> float:
 
     For each client: dividing by P rounds both polynomials, which adds ρ₀ + ρ₁·s with ρ uniform on [−½, ½] (the
     ciphertext is pseudorandom, independent of s); given s, that is sub-Gaussian with proxy (1 + ‖s‖²)/12 ≤ (1 + N)/12.
-    The fresh error after division is at most 21(1 + 2N)/P, and scaling the plaintext by q/t rounds by at most ½.
+    The fresh error after division is at most 21(1 + 2N)/P. The plaintext adds nothing, since q/p is whole.
 
     Args:
         clients: n.
         coefficients: How many coefficients the whole sum has.
     """
     rounding = _tail(coefficients) * math.sqrt(clients * (1 + DEGREE) / 12)
-    return rounding + clients * (_FRESH_ERROR / (1 << (SPECIAL_BITS - 1)) + 0.5)
+    return rounding + clients * _FRESH_ERROR / (1 << (SPECIAL_BITS - 1))
 
 
 def ckks_error(clients: int, slots: int) -> float:
@@ -179,19 +186,24 @@ def byte_width(prime: int) -> int:
 
 def _bfv(clients: int, bound: int, vector_length: int) -> Iterator[Scheme]:
     radix = 2 * clients * bound + 1
-    for digits in range(1, _MOST_PLAIN_BITS + 1):
-        if radix**digits > 1 << _MOST_PLAIN_BITS:
-            return
-        plain = next_prime(max(radix**digits, 2 * DEGREE))
-        if plain.bit_length() > _MOST_PLAIN_BITS:
-            return
-        tags = _tags(plain)
+    for slot_bits, scale_bits in product(_BFV_SLOT_BITS, _BFV_SCALE_BITS):
+        modulus, scale = moduli = chain_of((slot_bits, scale_bits))
+        digits = _digits(radix, modulus)
+        if not digits or slot_bits + scale_bits > _MOST_BFV_BITS:
+            continue
+        tags = _tags(modulus)
         count = -(-vector_length // ((DEGREE - tags) * digits))
-        for chain in _BFV_CHAINS:
-            moduli = chain_of(chain)
-            if math.prod(moduli) > 2 * plain * bfv_noise(clients, count * DEGREE) and plain not in moduli:
-                yield Scheme(SchemeName.BFV, moduli, _special(), plain, 0, clients, bound, digits, plain, tags)
-                break
+        if scale >= 4 * bfv_noise(clients, count * DEGREE):
+            plain = 1 << (slot_bits + _SPARE_PLAIN_BITS)
+            yield Scheme(SchemeName.BFV, moduli, _special(), plain, 0, clients, bound, digits, modulus, tags)
+
+
+def _digits(radix: int, modulus: int) -> int:
+    """The most digits that a residue has room for."""
+    digits = 0
+    while radix ** (digits + 1) <= modulus:
+        digits += 1
+    return digits
 
 
 def _ckks(clients: int, bound: int, vector_length: int) -> Iterator[Scheme]:
@@ -234,15 +246,6 @@ def chain_of(bits: tuple[int, ...]) -> tuple[int, ...]:
 
 def _special() -> int:
     return chain_of((SPECIAL_BITS, SPECIAL_BITS))[1]  # the second, for the first may be in q
-
-
-@lru_cache
-def next_prime(low: int) -> int:
-    """The smallest prime from `low` on that is 1 modulo 2N."""
-    candidate = low + (1 - low) % (2 * DEGREE)
-    while not is_prime(candidate):
-        candidate += 2 * DEGREE
-    return candidate
 
 
 @lru_cache

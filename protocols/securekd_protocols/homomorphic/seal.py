@@ -7,6 +7,7 @@ has written here. So nothing that a stranger has sent is ever parsed by SEAL, an
 
 from __future__ import annotations
 
+import math
 import struct
 import tempfile
 from pathlib import Path
@@ -42,8 +43,7 @@ class _Engine:
             raise SchemeUnavailable(
                 f"SEAL refuses {scheme}: {self.context.parameters_error_message()}", "report this; it is a defect here"
             )
-        bfv = scheme.name is SchemeName.BFV
-        self.encoder = (self.seal.BatchEncoder if bfv else self.seal.CKKSEncoder)(self.context)
+        self.encoder: Any = self.seal.CKKSEncoder(self.context) if scheme.name is SchemeName.CKKS else None
         self._scratch = tempfile.NamedTemporaryFile(prefix="securekd-seal-")  # noqa: SIM115 - lives as long as this does
         self._version = self._written_version()
 
@@ -53,6 +53,15 @@ class _Engine:
         content = _decompressed(Path(self._scratch.name).read_bytes())
         tail = 8 * 2 * primes * DEGREE
         return content[:-tail], np.frombuffer(content[-tail:], "<u8").reshape(2, primes, DEGREE)
+
+    def coefficients_of(self, plain: Any) -> NDArray[np.int64]:
+        """The coefficients of a plaintext of BFV, (N,)."""
+        count = plain.coeff_count()
+        plain.save(self._scratch.name)
+        content = _decompressed(Path(self._scratch.name).read_bytes())
+        found = np.zeros(DEGREE, np.int64)
+        found[:count] = np.frombuffer(content[len(content) - 8 * count :], "<u8")
+        return found
 
     def load(self, thing: Any, description: bytes, residues: Residues) -> Any:
         """Make a ciphertext or a public key of a description by SEAL and residues that are known to be reduced."""
@@ -93,17 +102,23 @@ class EncryptionKey:
         self._plain, self._cipher = seal.Plaintext(), seal.Ciphertext(engine.context)
 
     def encrypt(self, slots: Entries) -> Residues:
-        """Encrypt slots as `pads.seal_slots` gives them, shape (ciphertexts, N); gives (ciphertexts, 2, primes, N)."""
+        """Encrypt slots as `pads.seal_slots` gives them, shape (ciphertexts, N); gives (ciphertexts, 2, primes, N).
+
+        In BFV that is an encryption of zero, to which slots are added modulo p alone: what a ciphertext has but them is
+        independent of them, whoever has made the key.
+        """
         engine, scheme = self._engine, self._engine.scheme
         residues = np.empty((len(slots), 2, len(scheme.moduli), DEGREE), np.uint64)
         for row, target in zip(slots, residues, strict=True):
             if scheme.name is SchemeName.BFV:
-                engine.encoder.encode(row.tolist(), self._plain)
+                self._encryptor.encrypt_zero(self._cipher)
             else:
                 half = DEGREE // 2
                 engine.encoder.encode((row[:half] + 1j * row[half:]).tolist(), float(scheme.scale), self._plain)
-            self._encryptor.encrypt(self._plain, self._cipher)
+                self._encryptor.encrypt(self._plain, self._cipher)
             target[:] = engine.residues_of(self._cipher, len(scheme.moduli))[1]
+            if scheme.name is SchemeName.BFV:
+                target[0, 0] = (target[0, 0] + row.astype(np.uint64)) % np.uint64(scheme.slot_modulus)
         return residues
 
 
@@ -152,11 +167,18 @@ class DecryptionKey:
         for one, target in zip(residues, slots, strict=True):
             self._decryptor.decrypt(engine.load(cipher, self._description, one), plain)
             if engine.scheme.name is SchemeName.BFV:
-                target[:] = engine.encoder.decode_uint64(plain)
+                target[:] = _residues(engine.scheme, engine.coefficients_of(plain))
             else:
                 values = np.array(engine.encoder.decode_complex(plain))
                 target[:] = _rounded(np.concatenate([values.real, values.imag]))
         return slots
+
+
+def _residues(scheme: Scheme, coefficients: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What was added modulo p, from SEAL's ⌊t·phase/q⌉ modulo its own t; the phase is Δ·m + noise, a slot Δ·m mod p."""
+    modulus, plain, factor = scheme.slot_modulus, scheme.plain_modulus, math.prod(scheme.moduli[1:])
+    nearest = (2 * coefficients.astype(object) * modulus + plain) // (2 * plain)
+    return (nearest * factor % modulus).astype(np.int64)
 
 
 def _rounded(values: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -40,9 +40,11 @@ from securekd_protocols.homomorphic.messages import (
 from securekd_protocols.homomorphic.parameters import HomomorphicParameters
 from securekd_protocols.homomorphic.residues import Residues, add_residues, decode_residues, encode_residues
 from securekd_protocols.keys import Identity, check_canonical, check_order
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes
 
 _DROP = "drop the message"
+_TELLING = 32  # bytes of a ciphertext in which no two agree
 
 
 class HomomorphicServerState(Enum):
@@ -68,7 +70,7 @@ class Outgoing:
     data: bytes
 
 
-class HomomorphicServer:
+class HomomorphicServer(TakesTurns):
     """The server in one session.
 
     Args:
@@ -80,6 +82,7 @@ class HomomorphicServer:
     """
 
     def __init__(self, parameters: HomomorphicParameters, identity: Identity) -> None:
+        super().__init__()
         if identity.public != parameters.server_public:
             raise BadParameter(
                 "the server's identity is not the one in the parameters", "pass the key that belongs there"
@@ -108,6 +111,7 @@ class HomomorphicServer:
         """The frame that invites decryptor and clients."""
         return self._send(Kind.INVITATION, self.parameters.encoded)
 
+    @in_turn
     def receive(self, data: Bytes) -> list[Outgoing]:
         """Take one message; give what is to be sent.
 
@@ -125,6 +129,7 @@ class HomomorphicServer:
                 return self._take_sum(frame)
         raise OutOfOrder(f"{frame.kind.name} while waiting for {self._state.value}", _DROP)
 
+    @in_turn
     def close_phase(self) -> list[Outgoing]:
         """Wait for no more inputs.
 
@@ -158,7 +163,8 @@ class HomomorphicServer:
         if frame.sender in self._receipts:
             raise ReplayedMessage(f"client {frame.sender} has sent its input before", _DROP)
         message = Input.decode(frame.body)
-        if message.digest in self._seen or message.agreement in self._seen:
+        once = {message.agreement, bytes(message.ciphertexts[-_TELLING:])}  # the end is of a second polynomial
+        if once & self._seen:
             raise ReplayedMessage(f"client {frame.sender} sends what another client has sent", _DROP)
         check_canonical(message.agreement)
         check_order(message.agreement)
@@ -167,7 +173,7 @@ class HomomorphicServer:
             self._total = residues
         else:
             add_residues(self._total, residues, self.parameters.scheme.moduli)
-        self._seen |= {message.digest, message.agreement}
+        self._seen |= once
         self._receipts[frame.sender] = Receipt(frame.sender, message.agreement, message.digest, frame.signature)
         return self.close_phase() if len(self._receipts) == self.parameters.clients else []
 

@@ -8,7 +8,8 @@
 It computes with OpenFHE, whose wheels exist for few Python versions. What holds: whoever does not have all n secret
 keys learns the sum and nothing else, **as long as everybody follows the protocol** (semi-honest parties and server;
 the joint key is made in turn, and OpenFHE has no common random string against who chooses its part by the others').
-Partial decryptions are flooded with noise. All n must last to the end: one dropout ends the session.
+Partial decryptions are flooded with noise, uniform over 120 bits or more. All n must last to the end: one dropout ends
+the session.
 
 OpenFHE parses what others have sent, so everything is signed by a known identity, capped in size, and parsed first in a
 process of its own, which may die of it.
@@ -52,7 +53,12 @@ from securekd_protocols.thresholds import FEWEST_CLIENTS
 from securekd_protocols.wire import Bytes, Reader, Writer
 
 _SLOT_STEP = 1 << 17  # a plain modulus that is 1 modulo this has slots in every ring up to degree 65,536
-_MOST_PLAIN_BITS = 56
+_MOST_PLAIN_BITS = 48
+"""From 51 bits on OpenFHE 1.6.1 puts parts together to wrong values, and says nothing."""
+_FLOODED_BITS = 58
+"""Parts are flooded modulo q without its first prime of 60 bits, in which n·t has to have room."""
+_SPARE_BITS = 20
+"""A plain modulus is this much larger than any sum if it may be, so that wrong values show as impossible ones."""
 _MOST_BYTES_A_RING = 1 << 21  # no key and no ciphertext of these parameters is larger
 _PATIENCE_S = 600
 _CHILD = """
@@ -99,7 +105,7 @@ class ThresholdSetup:
             raise BadParameter(f"length {self.vector_length}, bound {self.bound}", "choose 1 or more for each")
         check_roster(self.roster, {})
         sized("session", self.session, 32)
-        if (2 * self.parties * self.bound).bit_length() > _MOST_PLAIN_BITS:
+        if (2 * self.parties * self.bound).bit_length() >= self._most_plain_bits:
             raise NoParametersFit(f"{self.parties} entries up to ±{self.bound}", "take a coarser encoding step")
 
     @property
@@ -108,9 +114,14 @@ class ThresholdSetup:
         return len(self.roster)
 
     @property
+    def _most_plain_bits(self) -> int:
+        return min(_MOST_PLAIN_BITS, _FLOODED_BITS - self.parties.bit_length())
+
+    @property
     def plain_modulus(self) -> int:
-        """The smallest prime above every sum, twice over, that has slots: no sum can wrap around."""
-        candidate = 2 * self.parties * self.bound // _SLOT_STEP * _SLOT_STEP + _SLOT_STEP + 1
+        """A prime that has slots, above every sum, twice over: no sum can wrap around."""
+        least = min((2 * self.parties * self.bound) << _SPARE_BITS, 1 << (self._most_plain_bits - 1))
+        candidate = least // _SLOT_STEP * _SLOT_STEP + _SLOT_STEP + 1
         while not is_prime(candidate):
             candidate += _SLOT_STEP
         return candidate

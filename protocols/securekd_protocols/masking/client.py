@@ -59,12 +59,13 @@ from securekd_protocols.policy import LocalPolicy
 from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.ring import encode
 from securekd_protocols.states import ClientState, ClientStep, client_step
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes
 
 _BEFORE_INVITATION = Limits(MOST_CLIENTS, 0)
 
 
-class MaskingClient:
+class MaskingClient(TakesTurns):
     """One client in one session.
 
     Args:
@@ -76,6 +77,7 @@ class MaskingClient:
     def __init__(
         self, identity: Identity, policy: LocalPolicy, *, insecure_randomness_for_tests: RandomBytes | None = None
     ) -> None:
+        super().__init__()
         self._identity = identity
         self._policy = policy
         self._random = insecure_randomness_for_tests or os.urandom
@@ -100,6 +102,7 @@ class MaskingClient:
             raise CallOutOfOrder("no invitation has been accepted", "pass the server's invitation to receive() first")
         return self._parameters
 
+    @in_turn
     def submit(self, vector: NDArray[np.signedinteger] | NDArray[np.unsignedinteger]) -> None:
         """Give the input, once, after the invitation and before the share delivery.
 
@@ -119,6 +122,7 @@ class MaskingClient:
         self._session.words = encode(parameters.ring, vector, parameters.vector_length, parameters.bound)
         self._submitted = True
 
+    @in_turn
     def save(self) -> SecretState:
         """Everything that a new process needs to go on for this client; see `saved` for what may be done with it.
 
@@ -163,6 +167,7 @@ class MaskingClient:
         client._submitted = True
         return client
 
+    @in_turn
     def receive(self, data: Bytes) -> list[bytes]:
         """Take one message of the server; give what is to be sent to it.
 

@@ -51,6 +51,7 @@ from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.ring import apply_masks
 from securekd_protocols.states import SERVER_STEP, GraphKind, ServerState, ServerStep, Stage, first_server_state
 from securekd_protocols.transcript import with_commitments, with_keys, with_sharers, with_survivors
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes
 
 _DROP = "drop the message"
@@ -82,7 +83,7 @@ class MaskedSum:
     survivors: tuple[int, ...]
 
 
-class MaskingServer:
+class MaskingServer(TakesTurns):
     """The server in one session.
 
     Args:
@@ -101,6 +102,7 @@ class MaskingServer:
         *,
         insecure_randomness_for_tests: RandomBytes | None = None,
     ) -> None:
+        super().__init__()
         if identity.public != parameters.server_public:
             raise BadParameter("the identity is not the server's of the parameters", "pass the matching identity")
         self._parameters = parameters
@@ -137,6 +139,7 @@ class MaskingServer:
         """The signed parameters, the same bytes for every client."""
         return self._seal(Kind.INVITATION, self._parameters.encoded, self._parameters.session_id)
 
+    @in_turn
     def receive(self, data: Bytes) -> list[Outgoing]:
         """Take one message of a client.
 
@@ -157,6 +160,7 @@ class MaskingServer:
         everybody = len(self._answered) == len(self._left)  # only those who are left can have answered
         return self._close(step) if everybody else []
 
+    @in_turn
     def close_phase(self) -> list[Outgoing]:
         """Wait no longer: whoever has not answered the open stage has dropped out.
 

@@ -1,7 +1,5 @@
 """Client, server and decryptor over real SEAL: what they do, and what they refuse, by name."""
 
-import hashlib
-
 import numpy as np
 import pytest
 import tenseal
@@ -245,7 +243,7 @@ def test_a_client_needs_its_input_before_the_key(name):
 def remade(made: Parties, index: int, ciphertexts: bytes, signer: int | None = None) -> bytes:
     """A client's input with other ciphertexts, signed again."""
     old = Input.decode(parse_frame(made.inputs[index], made.parameters).body)
-    body = Input(old.agreement, hashlib.sha256(ciphertexts).digest(), ciphertexts).encode()
+    body = Input.of(old.agreement, old.salt, ciphertexts).encode()
     identity = IDENTITIES[index if signer is None else signer]
     return seal_frame(Kind.INPUT, index, made.parameters.session_id, body, identity)
 

@@ -27,6 +27,8 @@ def loads() -> bool:
 LOADS = loads()
 needs_openfhe = pytest.mark.skipif(not LOADS, reason="OpenFHE has no wheel for this Python on this system")
 IDENTITIES = [Identity.generate(os.urandom) for _ in range(3)]
+MOST = (2**47 - 1) // 6
+"""The largest bound for three parties."""
 ROSTER = tuple(Member(f"p{i}", identity.public) for i, identity in enumerate(IDENTITIES))
 
 
@@ -52,6 +54,7 @@ def test_where_it_does_not_load_the_error_says_which_versions_do():
         ({"roster": (*ROSTER, ROSTER[0])}, errors.BadParameter),
         ({"bound": 0}, errors.BadParameter),
         ({"bound": 2**60}, errors.NoParametersFit),
+        ({"bound": 2**45}, errors.NoParametersFit),
         ({"session": b""}, errors.BadParameter),
     ],
 )
@@ -60,16 +63,26 @@ def test_setups_that_are_refused(changes, error):
         ThresholdSetup(**{"roster": ROSTER, "vector_length": 5, "bound": 9, "session": bytes(32)} | changes)
 
 
-@pytest.mark.parametrize("bound", [1, 2**15, 2**40])
+@pytest.mark.parametrize("bound", [1, 2**15, 2**40, MOST])
 def test_no_sum_can_wrap_around(bound):
     modulus = ThresholdSetup(ROSTER, 5, bound, bytes(32)).plain_modulus
     assert is_prime(modulus)
     assert modulus > 2 * 3 * bound
+    assert modulus.bit_length() <= 48
+    assert modulus > (6 * bound) << 20 or modulus.bit_length() == 48
     assert modulus % 2**17 == 1
 
 
+def test_many_parties_leave_room_for_flooding():
+    crowd = tuple(Member(f"p{i}", Identity.generate(os.urandom).public) for i in range(2000))
+    setup = ThresholdSetup(crowd, 5, 2**30, bytes(32))
+    assert 2 * 2000 * 2**30 < setup.plain_modulus < 2**58 // 2000
+    with pytest.raises(errors.NoParametersFit):
+        ThresholdSetup(crowd, 5, 2**36, bytes(32))
+
+
 @needs_openfhe
-@pytest.mark.parametrize(("clients", "length", "bound"), [(3, 1, 1), (5, 9000, 2**20)])
+@pytest.mark.parametrize(("clients", "length", "bound"), [(3, 1, 1), (5, 9000, 2**20), (3, 50, MOST)])
 def test_all_together_open_the_exact_sum(clients, length, bound):
     rng = np.random.default_rng(length)
     vectors = {f"p{i}": rng.integers(-bound, bound + 1, length) for i in range(clients)}

@@ -1,0 +1,34 @@
+"""One call at a time: what a session promises to do once it must not do twice because two threads came at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from threading import RLock
+from typing import Concatenate, ParamSpec, TypeVar
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+class TakesTurns:
+    """A session's part whose methods, where marked by `in_turn`, wait for each other."""
+
+    def __init__(self) -> None:
+        self._turn = RLock()
+
+
+_Part = TypeVar("_Part", bound=TakesTurns)
+
+
+def in_turn(
+    method: Callable[Concatenate[_Part, _Arguments], _Result],
+) -> Callable[Concatenate[_Part, _Arguments], _Result]:
+    """Have a method wait until no other thread is in a method of the same object that is marked so."""
+
+    @wraps(method)
+    def waiting(self: _Part, /, *args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with self._turn:
+            return method(self, *args, **kwargs)
+
+    return waiting
