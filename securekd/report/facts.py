@@ -29,8 +29,8 @@ _LOSSES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jensen_shann
 
 _AGGREGATIONS = {
     "masking": "Secure aggregation by pairwise masking: the server sees sums only",
-    "ckks": "Homomorphic sums (CKKS): the server adds ciphertexts; a decryptor apart from it opens sums, and sees them; "
-    "it is trusted to look at nothing else",
+    "ckks": "Homomorphic sums (CKKS): the server adds ciphertexts; a decryptor apart from it opens sums, sees them, "
+    "and is trusted to look at nothing else",
     "bfv": "Homomorphic sums (BFV): the server adds ciphertexts; a decryptor apart from it opens sums, and sees them",
     "plain": "None (plain sums): the server sees every client’s release",
 }
