@@ -1,8 +1,8 @@
 """Secure aggregation side by side: what this machine can do at best, this library, and Flower's SecAgg+.
 
-Everything is measured in one run, in CPU time of one process, and shown as ratios. The limit is the sum of what an
-authenticated protocol can not do without: k + 1 keystreams added to the vector, k key agreements, the signatures that
-are verified, one stochastic rounding, one hash of the vector, and the sharing of two secrets; at the server, an
+Everything is measured in one run, in CPU time, a session in one process, and shown as ratios. The limit is the sum of
+what an authenticated protocol can not do without: k + 1 keystreams added to the vector, k key agreements, the
+signatures that are verified, one stochastic rounding, one hash of the vector, and the sharing of two secrets; at the server, an
 addition and a tag for each input, a keystream and a key agreement for each survivor and for each neighbour of each
 dropout, and a signature for each message that goes out or is passed on.
 
@@ -22,11 +22,14 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "protocols")]
@@ -40,6 +43,7 @@ from securekd_protocols import GraphDemand, choose_graph, recommended_threshold 
 
 CLIENTS, LENGTHS = (8, 32, 100, 1000), (10_000, 100_000, 1_000_000)
 OUR_LIMIT_S, FLOWER_LIMIT_S = 420.0, 500.0  # CPU seconds that one session may take, as estimated beforehand
+T = TypeVar("T")
 REPEATS = 3  # sessions of up to 100 clients, of which the median is taken
 
 
@@ -68,13 +72,7 @@ def case_of(clients: int, length: int, dropping: bool) -> Case:
 
 
 def measure(case: Case, with_flower: bool) -> dict[str, object]:
-    """All rows of one case.
-
-    Python's cyclic collector is off meanwhile: with every client in one process it would walk all of them again and
-    again, and charge it to whoever is at work.
-    """
-    gc.collect()
-    gc.disable()
+    """All rows of one case; each session in a new process, so that none finds what another has left of the memory."""
     row: dict[str, object] = {"case": asdict(case), "load": os.getloadavg()[0]}
     masks = case.clients * (case.degree + 2) + case.dropouts * case.degree
     repeats = REPEATS if case.clients <= 100 else 1
@@ -82,15 +80,30 @@ def measure(case: Case, with_flower: bool) -> dict[str, object]:
     if estimate > OUR_LIMIT_S:
         row["limit"], row["ours"] = asdict(limit(case)), f"left out: about {estimate:.0f} s"
     else:
-        pairs = [(limit(case), our_session(case)) for _ in range(repeats)]
+        pairs = [apart(limit_and_ours, case) for _ in range(repeats)]
         row["limit"], row["ours"] = (asdict(_median(list(costs))) for costs in zip(*pairs, strict=True))
     if not with_flower:
         row["flower"] = "left out: flwr is not installed, or was not asked for"
     elif (estimate := flower_estimate(case, masks)) > FLOWER_LIMIT_S:
         row["flower"] = f"left out for Flower: about {estimate:.0f} s"
     else:
-        row["flower"] = asdict(_median([flower_session(case) for _ in range(repeats)]))
+        row["flower"] = asdict(_median([apart(flower_session, case) for _ in range(repeats)]))
     return row
+
+
+def apart(work: Callable[[Case], T], case: Case) -> T:
+    """Do something in a new process.
+
+    Python's cyclic collector is off there: with every client in one process it would walk all of them again and again,
+    and charge it to whoever is at work.
+    """
+    with get_context("spawn").Pool(1, gc.disable) as pool:
+        return pool.apply(work, (case,))
+
+
+def limit_and_ours(case: Case) -> tuple[Cost, Cost]:
+    """What nothing can do without, and this library's session."""
+    return limit(case), our_session(case)
 
 
 def _median(costs: list[Cost]) -> Cost:

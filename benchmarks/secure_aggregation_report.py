@@ -8,7 +8,8 @@ from typing import Any
 
 _ABOUT = """
 Made by `benchmarks/secure_aggregation.py` in one run on {cpu}, Python {python}, numpy {numpy}, cryptography
-{cryptography}, flwr {flwr}. CPU time of one process; a client's is the median over all clients that last to the end,
+{cryptography}, flwr {flwr}. CPU time, each session in a process of its own; a
+client's is the median over all clients that last to the end,
 and up to 100 clients each time is the median of three sessions. k is the number of neighbours (n − 1:
 the complete graph), t the threshold, D the clients that fall silent before they send their input. *Limit* is the sum of
 what an authenticated protocol can not do without, measured before each session with everything in the cache. Flower is

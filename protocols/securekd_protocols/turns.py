@@ -17,6 +17,15 @@ class TakesTurns:
     def __init__(self) -> None:
         self._turn = RLock()
 
+    def __getstate__(self) -> dict[str, object]:
+        """Everything but whose turn it is."""
+        return {name: value for name, value in self.__dict__.items() if name != "_turn"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Go on with a turn of its own."""
+        self.__dict__.update(state)
+        self._turn = RLock()
+
 
 _Part = TypeVar("_Part", bound=TakesTurns)
 

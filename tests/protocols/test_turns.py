@@ -1,5 +1,7 @@
 """Threads that come at once do not make a session do twice what it does once."""
 
+import copy
+import pickle
 import sys
 import threading
 from functools import partial
@@ -11,7 +13,10 @@ from securekd_protocols.errors import ProtocolError, SecondOpening
 from securekd_protocols.homomorphic import Decryptor, HomomorphicClient, HomomorphicServer, SchemeName
 from securekd_protocols.homomorphic.messages import Input, Kind, Open, parse_frame
 from securekd_protocols.homomorphic.residues import add_residues, decode_residues, encode_residues
+from securekd_protocols.homomorphic.threshold import ThresholdParty
+from securekd_protocols.states import ServerState
 from securekd_protocols.turns import TakesTurns, in_turn
+from tests.protocols.harness import Session
 from tests.protocols.homomorphic.harness import parties
 
 
@@ -67,6 +72,7 @@ def test_calls_wait_for_each_other():
         (HomomorphicClient, ("receive", "submit")),
         (HomomorphicServer, ("receive", "close_phase")),
         (Decryptor, ("receive",)),
+        (ThresholdParty, ("extend_key", "encrypt", "partially_open")),
         (Diary, ("begin", "sign", "save")),
     ],
 )
@@ -74,6 +80,24 @@ def test_whatever_changes_a_session_waits(part, methods):
     assert issubclass(part, TakesTurns)
     for method in methods:
         assert hasattr(getattr(part, method), "__wrapped__"), method
+
+
+def test_a_timer_that_comes_late_closes_no_later_stage():
+    session = Session(n=3)
+    open_stage = session.server.state
+    session.stage()
+    assert session.server.state is not open_stage
+    assert session.server.close_phase(open_stage) == []
+    session.until(ServerState.FINISHED)
+    assert (session.server.result.total == session.expected(range(3))).all()
+
+
+def test_what_takes_turns_is_copied_with_a_turn_of_its_own():
+    diary = Diary()
+    diary.begin(1, bytes(32), 2)
+    again = pickle.loads(pickle.dumps(diary))
+    assert again == diary == copy.deepcopy(diary)
+    assert again._turn is not diary._turn
 
 
 def test_two_requests_at_once_open_one_sum():

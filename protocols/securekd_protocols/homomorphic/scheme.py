@@ -147,15 +147,15 @@ def choose_scheme(name: SchemeName, clients: int, bound: int, vector_length: int
 def bfv_noise(clients: int, coefficients: int) -> float:
     """Bound on |noise| in each of a sum's coefficients, except with probability 2⁻⁴⁰ for all of them together.
 
-    For each client: dividing by P rounds both polynomials, which adds ρ₀ + ρ₁·s with ρ uniform on [−½, ½] (the
-    ciphertext is pseudorandom, independent of s); given s, that is sub-Gaussian with proxy (1 + ‖s‖²)/12 ≤ (1 + N)/12.
+    For each client: dividing by P rounds both polynomials, which adds ρ₀ + ρ₁·s with ρ uniform on [−½, ½], ρ₁
+    independent of s. Given s, that is sub-Gaussian with proxy (1 + ‖s‖)²/12 ≤ (1 + √N)²/12, whatever ρ₀ has to do with the rest.
     The fresh error after division is at most 21(1 + 2N)/P. The plaintext adds nothing, since q/p is whole.
 
     Args:
         clients: n.
         coefficients: How many coefficients the whole sum has.
     """
-    rounding = _tail(coefficients) * math.sqrt(clients * (1 + DEGREE) / 12)
+    rounding = _tail(coefficients) * math.sqrt(clients / 12) * (1 + math.sqrt(DEGREE))
     return rounding + clients * _FRESH_ERROR / (1 << (SPECIAL_BITS - 1))
 
 

@@ -50,11 +50,13 @@ from securekd_protocols.keys import SIGNATURE_BYTES, Identity, Label, signature_
 from securekd_protocols.parameters import Member, check_roster, index_on, sized
 from securekd_protocols.ring import check_vector
 from securekd_protocols.thresholds import FEWEST_CLIENTS
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes, Reader, Writer
 
 _SLOT_STEP = 1 << 17  # a plain modulus that is 1 modulo this has slots in every ring up to degree 65,536
 _MOST_PLAIN_BITS = 48
-"""From 51 bits on OpenFHE 1.6.1 puts parts together to wrong values, and says nothing."""
+"""OpenFHE 1.6.1 adds up to two residues modulo t for each prime of q in one double, exact below 2^53, and says nothing
+beyond: with four primes values go wrong from 51 bits on, and up to sixteen are sound at 48."""
 _FLOODED_BITS = 58
 """Parts are flooded modulo q without its first prime of 60 bits, in which n·t has to have room."""
 _SPARE_BITS = 20
@@ -127,7 +129,7 @@ class ThresholdSetup:
         return candidate
 
 
-class ThresholdParty:
+class ThresholdParty(TakesTurns):
     """One party in one session.
 
     Args:
@@ -140,12 +142,14 @@ class ThresholdParty:
     """
 
     def __init__(self, identity: Identity, setup: ThresholdSetup) -> None:
+        super().__init__()
         self._index = index_on(setup.roster, identity.public)
         self._identity, self._setup = identity, setup
         self._fhe, self._context = _context(setup)
         self._secret: Any = None
         self._encrypted = self._opened = False
 
+    @in_turn
     def extend_key(self, before: Bytes | None) -> bytes:
         """Add this party's part to the joint key.
 
@@ -167,6 +171,7 @@ class ThresholdParty:
         self._secret = pair.secretKey
         return self._signed(PartKind.KEY, self._fhe.Serialize(pair.publicKey, self._fhe.BINARY))
 
+    @in_turn
     def encrypt(self, joint_key: Bytes, vector: NDArray[np.signedinteger]) -> bytes:
         """Encrypt this party's vector, once.
 
@@ -193,6 +198,7 @@ class ThresholdParty:
         self._encrypted = True
         return self._signed(PartKind.INPUT, writer.finish())
 
+    @in_turn
     def partially_open(self, inputs: Sequence[Bytes]) -> bytes:
         """Add everybody's inputs up, and decrypt this party's part of the sum, once.
 

@@ -120,6 +120,7 @@ class MaskingServer(TakesTurns):
         return self._state
 
     @property
+    @in_turn
     def waiting_for(self) -> frozenset[int]:
         """Clients whose answers would close the open stage; empty after the end."""
         return self._left - self._answered.keys() if self._state in SERVER_STEP else frozenset()
@@ -161,8 +162,12 @@ class MaskingServer(TakesTurns):
         return self._close(step) if everybody else []
 
     @in_turn
-    def close_phase(self) -> list[Outgoing]:
+    def close_phase(self, stage: ServerState | None = None) -> list[Outgoing]:
         """Wait no longer: whoever has not answered the open stage has dropped out.
+
+        Args:
+            stage: What `state` was when the waiting began, for timers in a thread of their own: if that stage is closed
+                by now, nothing happens. None closes whatever is open.
 
         Returns:
             What to send now.
@@ -174,6 +179,8 @@ class MaskingServer(TakesTurns):
             TamperedShare: See `receive`.
             CallOutOfOrder: The session is over already.
         """
+        if stage is not None and stage is not self._state:
+            return []
         step = SERVER_STEP.get(self._state)
         if step is None:
             raise CallOutOfOrder(f"the session is {self._state.value}", "begin a new one")
