@@ -2,9 +2,9 @@
 
 Everything is measured in one run, in CPU time, a session in one process, and shown as ratios. The limit is the sum of
 what an authenticated protocol can not do without: k + 1 keystreams added to the vector, k key agreements, the
-signatures that are verified, one stochastic rounding, one hash of the vector, and the sharing of two secrets; at the server, an
-addition and a tag for each input, a keystream and a key agreement for each survivor and for each neighbour of each
-dropout, and a signature for each message that goes out or is passed on.
+signatures that are verified, one stochastic rounding, one hash of the vector, and the sharing of two secrets; at the
+server, an addition and a tag for each input, a keystream and a key agreement for each survivor and for each neighbour
+of each dropout, and a signature for each message that goes out or is passed on.
 
     python -m venv bench && bench/bin/pip install numpy cryptography matplotlib flwr
     bench/bin/python benchmarks/secure_aggregation.py            # everything: about half an hour of one core

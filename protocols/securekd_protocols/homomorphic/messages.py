@@ -10,8 +10,9 @@
         44     L  body
     44 + L    64  Ed25519 signature over label ‖ SHA-256(header ‖ body; of an input, the body's first 64 bytes)
 
-An input's body is the client's agreement key, SHA-256(salt ‖ ciphertexts), the salt, and the ciphertexts. Its signature
-covers the first two, so that the decryptor can verify a client's receipt without the ciphertexts, which it must not see.
+An input's body is the client's agreement key, SHA-256(salt ‖ ciphertexts), the salt, and the ciphertexts. Its
+signature covers the first two, so that the decryptor can verify a client's receipt without the ciphertexts, which it
+must not see.
 """
 
 from __future__ import annotations

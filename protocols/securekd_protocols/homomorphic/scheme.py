@@ -148,8 +148,9 @@ def bfv_noise(clients: int, coefficients: int) -> float:
     """Bound on |noise| in each of a sum's coefficients, except with probability 2⁻⁴⁰ for all of them together.
 
     For each client: dividing by P rounds both polynomials, which adds ρ₀ + ρ₁·s with ρ uniform on [−½, ½], ρ₁
-    independent of s. Given s, that is sub-Gaussian with proxy (1 + ‖s‖)²/12 ≤ (1 + √N)²/12, whatever ρ₀ has to do with the rest.
-    The fresh error after division is at most 21(1 + 2N)/P. The plaintext adds nothing, since q/p is whole.
+    independent of s. Given s, that is sub-Gaussian with proxy (1 + ‖s‖)²/12 ≤ (1 + √N)²/12, whatever ρ₀ has to do
+    with the rest. The fresh error after division is at most 21(1 + 2N)/P. The plaintext adds nothing, since q/p is
+    whole.
 
     Args:
         clients: n.
