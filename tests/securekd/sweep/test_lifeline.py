@@ -14,9 +14,10 @@ import pytest
 from securekd.sweep.lifeline import Lifeline, end_with, lifeline
 
 SWEEP = """
-import sys
+import signal, sys
 from pathlib import Path
 from securekd.sweep.lifeline import lifeline
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background is started without
 with lifeline(Path(sys.argv[1])) as sweep:
     print(sweep.path, flush=True)
     sys.stdin.read()
