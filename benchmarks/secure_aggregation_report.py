@@ -89,7 +89,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     except ImportError:
         print("no plot: pip install matplotlib")
         return
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained", sharex=True)
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharex=True)
     rows = [row for row in results["rows"] if not row["case"]["dropouts"]]
     sizes = sorted({row["case"]["clients"] for row in rows})
     for axis, side, title in zip(axes, ("client_s", "server_s"), ("a client", "the server"), strict=True):
@@ -104,6 +104,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
                     axis.plot(*zip(*points, strict=True), style, color=color, markersize=4, label=f"n = {n}, {who}")
         axis.set(xscale="log", yscale="log", xlabel="values in the vector", ylabel=f"CPU seconds of {title}")
         axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=6, ncols=2)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=7, loc="outside right center")
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
