@@ -134,7 +134,10 @@ class Adversary(RuleBasedStateMachine):
     def lie_about_shares(self, index, left_out):
         for data in reversed(self.seen_down[index % self.n] + self.down[index % self.n]):
             if data[5] == Kind.SHARE_DELIVERY:
-                genuine = ShareDelivery.decode(self.session.body_of(data), self.session.limits)
+                try:
+                    genuine = ShareDelivery.decode(self.session.body_of(data), self.session.limits)
+                except ProtocolError:  # it is one that `corrupt` made
+                    continue
                 sharers = tuple(i for i in genuine.sharers if i != left_out)
                 boxes = tuple(box for box in genuine.boxes if box.peer != left_out)
                 self.lie(index % self.n, Kind.SHARE_DELIVERY, ShareDelivery(sharers, boxes).encode())
