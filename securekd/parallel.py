@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process, resource_tracker
 from threading import Thread
 
 import torch
@@ -60,13 +60,26 @@ def _gather(pool: ProcessPoolExecutor, todo: Sequence[TrainTask]) -> Iterator[Sa
         yield perform(todo[0])
         return
     try:
-        yield from pool.map(perform, todo)
+        with _children_deaf_to_ctrl_c():
+            results = pool.map(perform, todo)  # starts the workers
+        yield from results
     except BrokenProcessPool as error:
         raise RunError("a training process died (out of memory?); resume with fewer runtime.workers") from error
 
 
+@contextmanager
+def _children_deaf_to_ctrl_c() -> Iterator[None]:
+    """Ctrl-C is the parent's to answer: processes started here do not hear it, not even while they begin."""
+    resource_tracker.ensure_running()  # when started later, it would lift what is blocked here
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
 

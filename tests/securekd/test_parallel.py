@@ -73,6 +73,39 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     assert not any(alive(child) for child in children)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_workers_are_deaf_to_ctrl_c_from_their_start_on(seconds: float, tmp_path: Path) -> None:
+    """It is the parent's to answer; a worker that hears it too prints a traceback of its own before it ends."""
+    import tomli_w
+
+    from tests.securekd.conftest import SMALL
+
+    (tmp_path / "small.toml").write_text(tomli_w.dumps(SMALL))
+    parent = subprocess.Popen(
+        [sys.executable, "-m", "securekd", "run", "small.toml", "--set", "runtime.workers=2", "--out", "r"],
+        cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    workers: list[int] = []
+    while parent.poll() is None and not workers:
+        workers = [child for child in children_of(parent.pid) if is_worker(child)]
+        time.sleep(0.01)
+    time.sleep(seconds)  # its imports take longer
+    for worker in workers:
+        os.kill(worker, signal.SIGINT)
+    _, errors = parent.communicate(timeout=120)
+    assert workers
+    assert parent.returncode == 0, errors
+    assert "Traceback" not in errors
+
+
+def is_worker(pid: int) -> bool:
+    try:
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def children_of(pid: int) -> list[int]:
     path = Path(f"/proc/{pid}/task/{pid}/children")
     if not path.exists():
