@@ -102,24 +102,33 @@ class EncryptionKey:
         self._plain, self._cipher = seal.Plaintext(), seal.Ciphertext(engine.context)
 
     def encrypt(self, slots: Entries) -> Residues:
-        """Encrypt slots as `pads.seal_slots` gives them, shape (ciphertexts, N); gives (ciphertexts, 2, primes, N).
-
-        In BFV that is an encryption of zero, to which slots are added modulo p alone: what a ciphertext has but them is
-        independent of them, whoever has made the key.
-        """
-        engine, scheme = self._engine, self._engine.scheme
+        """Encrypt slots as `pads.seal_slots` gives them, shape (ciphertexts, N); gives (ciphertexts, 2, primes, N)."""
+        scheme = self._engine.scheme
+        encrypt = self._encrypt_exactly if scheme.name is SchemeName.BFV else self._encrypt_approximately
         residues = np.empty((len(slots), 2, len(scheme.moduli), DEGREE), np.uint64)
         for row, target in zip(slots, residues, strict=True):
-            if scheme.name is SchemeName.BFV:
-                self._encryptor.encrypt_zero(self._cipher)
-            else:
-                half = DEGREE // 2
-                engine.encoder.encode((row[:half] + 1j * row[half:]).tolist(), float(scheme.scale), self._plain)
-                self._encryptor.encrypt(self._plain, self._cipher)
-            target[:] = engine.residues_of(self._cipher, len(scheme.moduli))[1]
-            if scheme.name is SchemeName.BFV:
-                target[0, 0] = (target[0, 0] + row.astype(np.uint64)) % np.uint64(scheme.slot_modulus)
+            encrypt(row, target)
         return residues
+
+    def _encrypt_exactly(self, row: Entries, target: Residues) -> None:
+        """BFV: an encryption of zero, to which the slots are added modulo p alone.
+
+        What a ciphertext has but them is independent of them, whoever has made the key.
+        """
+        self._encryptor.encrypt_zero(self._cipher)
+        self._write(target)
+        target[0, 0] = (target[0, 0] + row.astype(np.uint64)) % np.uint64(self._engine.scheme.slot_modulus)
+
+    def _encrypt_approximately(self, row: Entries, target: Residues) -> None:
+        """CKKS: half of the slots as real parts, half as imaginary ones."""
+        half = DEGREE // 2
+        values = (row[:half] + 1j * row[half:]).tolist()
+        self._engine.encoder.encode(values, float(self._engine.scheme.scale), self._plain)
+        self._encryptor.encrypt(self._plain, self._cipher)
+        self._write(target)
+
+    def _write(self, target: Residues) -> None:
+        target[:] = self._engine.residues_of(self._cipher, len(self._engine.scheme.moduli))[1]
 
 
 class DecryptionKey:
