@@ -1,7 +1,9 @@
 """A sweep's plots: in the page's inks, with marks that its filters find, and as SVG files for papers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -24,6 +26,8 @@ Dash = Literal["-", "--", ":", "-."]
 _INKS = (ACCENT, SECOND, INK, MUTED, QUIET)
 _SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES: tuple[Dash, ...] = ("-", "--", ":", "-.")
+
+_SPREAD = 1.3  # from the first to behind the last of those at one ε, as a ratio
 
 # What the inks are on paper.
 _PAPER = {
@@ -71,6 +75,8 @@ class Look:
     shape: str
     dash: Dash
     hollow: bool
+    shift: float
+    """Where it stands among those at the same ε, from -1/2 to 1/2."""
 
 
 def looks_of(settings: Sequence[Setting]) -> dict[str, Look]:
@@ -79,6 +85,7 @@ def looks_of(settings: Sequence[Setting]) -> dict[str, Look]:
         list(dict.fromkeys(getattr(s, k) for s in settings)) for k in ("strategy", "aggregation")
     )
     keys = series_of(settings)
+    ways = list(dict.fromkeys((s.strategy, s.aggregation) for s in settings))
     return {
         s.series: Look(
             key=keys[s.series],
@@ -86,6 +93,7 @@ def looks_of(settings: Sequence[Setting]) -> dict[str, Look]:
             shape=_SHAPES[aggregations.index(s.aggregation) % len(_SHAPES)],
             dash=_DASHES[aggregations.index(s.aggregation) % len(_DASHES)],
             hollow=s.role != "point",
+            shift=(ways.index((s.strategy, s.aggregation)) + 0.5) / len(ways) - 0.5,
         )
         for s in settings
     }
@@ -113,7 +121,7 @@ def _accuracy(settings: Sequence[Setting], unit: Unit) -> Plot:
     places = _Places.of([s.epsilon[unit] for s in settings])
     for name, look in looks_of(settings).items():
         own = [s for s in settings if s.series == name]
-        marks = [(places.at(s.epsilon[unit]), 100 * s.accuracy.mean) for s in own]
+        marks = [(places.at(s.epsilon[unit], look), 100 * s.accuracy.mean) for s in own]
         _line(axes, look, marks)
         for setting, (x, y) in zip(own, marks, strict=True):
             _mark(axes, look, setting, x, y, _percent(setting.accuracy), ring=setting.pareto)
@@ -143,7 +151,7 @@ def _leakage(settings: Sequence[Setting], delta: float | None) -> Plot:
             axes.plot(reach, allowed, color=MUTED, linewidth=1.6, zorder=2)
         for name, look in looks_of(settings).items():
             for setting in [s for s in settings if s.series == name and point in s.auc]:
-                x, found = places.at(setting.epsilon["example"]), setting.auc[point]
+                x, found = places.at(setting.epsilon["example"], look), setting.auc[point]
                 _mark(axes, look, setting, x, found.mean, (found.low, found.high))
         axes.set_ylim(min(0.45, axes.get_ylim()[0]), 1.01)
         axes.grid(axis="y", color=RULE, linewidth=0.8)
@@ -185,22 +193,25 @@ def _bytes(settings: Sequence[Setting]) -> Plot:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where an ε stands: on a log scale, and settings without one to the right of all."""
+    """Where an ε stands: on a log scale, settings without one to the right of all, and those at one ε side by side."""
 
     known: tuple[float, ...]
     low: float
     high: float
     nowhere: float
     missing: bool
+    spread: float
 
     @classmethod
     def of(cls, found: Sequence[float | None]) -> "_Places":
         known = tuple(sorted({e for e in found if e is not None and e > 0}))
         low, high = (known[0] / 1.3, known[-1] * 1.3) if known else (1.0, 1.0)
-        return cls(known, low, high, high * 1.8, missing=None in found)
+        apart = min((b / a for a, b in pairwise(known)), default=math.inf)
+        return cls(known, low, high, high * 1.8, None in found, spread=min(_SPREAD, math.sqrt(apart)))
 
-    def at(self, epsilon: float | None) -> float:
-        return self.nowhere if epsilon is None else max(epsilon, self.low)
+    def at(self, epsilon: float | None, look: Look) -> float:
+        place = self.nowhere if epsilon is None else max(epsilon, self.low)
+        return place * math.exp(look.shift * math.log(self.spread))
 
     def label(self, axes: "Axes", text: str) -> None:
         from matplotlib.ticker import NullFormatter, NullLocator

@@ -56,6 +56,18 @@ def test_plots_are_files_too(sweep: Sweep) -> None:
         assert not re.search("#0101[0-9]{2}", text)
 
 
+def test_marks_at_one_epsilon_stand_side_by_side(sweep: Sweep) -> None:
+    text = (sweep[0].plots / "accuracy.svg").read_text(encoding="utf-8")
+    intervals = re.findall(r'<g id="setting-(\d+)">\s*<path d="M (\S+) \S+\s+L (\S+) \S+\s+"', text)
+    assert all(start == end for _, start, end in intervals)  # upright
+    places = {int(group): float(place) for group, place, _ in intervals}
+    settings = settings_of(read_table(sweep[0].table))
+    known, unknown = ([places[s.group] for s in settings if s.role == role] for role in ("point", "nonprivate"))
+    assert len(known) == len(unknown) == 2
+    assert 4 < abs(known[0] - known[1]) < min(unknown) - max(known)
+    assert abs(unknown[0] - unknown[1]) > 4
+
+
 def test_the_same_table_gives_the_same_page(sweep: Sweep) -> None:
     folder, plan = sweep
     before = folder.page.read_bytes()
