@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from securekd.audit_record import AuditRecord, read_audit
 from securekd.auditing import AuditRequest, audit_deployment
@@ -42,7 +42,7 @@ def summary(record: AuditRecord, out: Path) -> None:
     console = Console()
     heads = [f"TPR at {100 * rate.fpr:g}% FPR" for rate in record.attacks[0].tpr_at_fpr]
     title = f"{record.target}: {record.members:,} members, {record.nonmembers:,} non-members (AUC 0.5 is chance)"
-    table = Table("attack", "AUC", *heads, "ε at least", title=title)
+    table = Table(Column("attack", overflow="fold"), "AUC", *heads, "ε at least", title=title)
     for each in record.attacks:
         rates = [
             f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})"
@@ -55,6 +55,8 @@ def summary(record: AuditRecord, out: Path) -> None:
     console.print(table)
     for missing in record.not_possible:
         click.echo(f"not possible: {missing.attack} needs {missing.needs}")
+    if record.not_possible:
+        click.echo("references come with --references, a population with --population, more signals from the target")
     if record.exposure is not None:
         found = record.exposure
         click.echo(

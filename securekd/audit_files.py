@@ -140,6 +140,8 @@ def _table(path: Path) -> dict[str, Sequence[Any]]:
 def _arrays(path: Path) -> dict[str, Sequence[Any]]:
     import zipfile
 
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no .npz file, as numpy.savez writes one")
     try:
         with np.load(path, allow_pickle=False) as archive:
             found: dict[str, Any] = {_PLURAL.get(name, name): archive[name] for name in archive.files}

@@ -137,7 +137,8 @@ def audit_deployment(
     from securekd.report import write_audit_report
 
     if out.exists() != resume:
-        raise FolderError(f"{out} {'exists: add --resume, or' if not resume else 'does not exist:'} give another --out")
+        said = "does not exist: leave --resume out to begin there" if resume else "exists: add --resume"
+        raise FolderError(f"{out} {said}, or give another --out")
     with _named_errors(out, fresh=not resume):
         settings = _with_rates(request)
         kind = kind_of(request.target)
@@ -185,7 +186,7 @@ def kind_of(target: str) -> Kind:
         return "signals"
     if _CALLABLE.fullmatch(target):
         return "callable"
-    raise DataError(f"cannot tell what {target!r} is: give {TARGETS}")
+    raise DataError(f"cannot tell what {target!r} is: give {TARGETS}; any other model takes a function that calls it")
 
 
 def _of_signals(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from securekd.config import all_settings
-from securekd.experiment import Experiment
+from securekd.experiment import Audit, Experiment
 from securekd.privacy.events import Entry
 from securekd.record import GuaranteeRecord, Result
 
@@ -65,14 +65,26 @@ def dry_run(experiment: Experiment, *, as_json: bool) -> None:
             f"each client against a sensitivity of {one.sensitivity:.4g}"
         )
     console.print(_guarantee_table(shown.guarantees))
+    instead = f"; its weights instead would be {_bytes(shown.fedavg_bytes_per_client)}"
     console.print(
         f"over {experiment.rounds} round(s) each client uploads about {_bytes(shown.upload_bytes_per_client)} "
-        f"and downloads {_bytes(shown.download_bytes_per_client)}; "
-        f"sending weights instead: {_bytes(shown.fedavg_bytes_per_client)}"
+        f"and downloads {_bytes(shown.download_bytes_per_client)}{'' if experiment.strategy == 'fedavg' else instead}"
     )
+    console.print(f"audit: {_asked_of(experiment.audit)}")
     console.print(
         f"adding releases up takes about {shown.aggregation_s:.2g} s over the run, as a rehearsal with zeros did"
     )
+
+
+def _asked_of(audit: Audit) -> str:
+    """What an audit will measure, in one line."""
+    points = "every point after every round" if audit.points == "all" else "four points after the last round"
+    said = [f"{', '.join(audit.attacks)} at {points}"]
+    if audit.canaries:
+        said.append(f"{audit.canaries} canaries of each kind ({', '.join(audit.canary_kinds)})")
+    if audit.replays:
+        said.append(f"releases played {audit.replays} times with a client's longest vector and as often without")
+    return "; ".join(said)
 
 
 def account(folder: Path, *, as_json: bool) -> None:
@@ -171,7 +183,8 @@ def _progress_bar() -> Iterator[Callable[[object], None]]:
 def _event_table(entries: Iterable[Entry]) -> Table:
     """Ledger entries that differ in client and round only, counted together."""
     counted = Counter((e.phase, e.unit, e.neighbours, e.views, e.event) for e in entries)
-    table = Table("what", "protects", "neighbours", "seen by", "event", "times", title="ledger")
+    heads = ("what", "protects", "neighbours", "seen by", Column("event", overflow="fold"), "times")
+    table = Table(*heads, title="ledger")
     for (phase, unit, neighbours, views, event), times in counted.items():
         fields = event.model_dump(exclude_defaults=True, exclude={"total_variation"})
         said = ", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in fields.items())

@@ -91,7 +91,8 @@ def run(
             is complete.
     """
     if out.exists():
-        raise FolderError(f"{out} exists; take another folder, or finish the run in it with --resume {out}")
+        again = f", or finish the run in it with --resume {out}" if (out / "config.toml").is_file() else ""
+        raise FolderError(f"{out} exists; take another folder{again}")
     plan = make_plan(experiment)
     try:
         out.mkdir(parents=True)
@@ -108,7 +109,7 @@ def resume(out: Path, on_progress: OnProgress = lambda progress: None, shared: P
         FolderError: if there is no run in the folder, or it is finished.
     """
     if not (out / "config.toml").is_file():
-        raise FolderError(f"{out} holds no run (no config.toml); begin one with --out {out}")
+        raise FolderError(f"{out} holds no run (no config.toml); begin one in a new folder with --out")
     if (out / "result.json").exists():
         if (out / "state").exists():  # killed at the very end
             shutil.rmtree(out / "state")

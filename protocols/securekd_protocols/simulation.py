@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from securekd_protocols.errors import BadParameter, TooFewClients, UnknownClient, UnknownStage
+from securekd_protocols.errors import BadParameter, LocalProtocolError, TooFewClients, UnknownClient, UnknownStage
 from securekd_protocols.graph_rule import GraphDemand, choose_graph
 from securekd_protocols.keys import Identity
 from securekd_protocols.masking.client import MaskingClient
@@ -188,6 +189,15 @@ def _check_dropouts(dropouts: Mapping[ClientId, str], vectors: Mapping[ClientId,
     return silent
 
 
+@contextmanager
+def naming(client: ClientId) -> Iterator[None]:
+    """Have a refusal say whose vector is refused."""
+    try:
+        yield
+    except LocalProtocolError as error:
+        raise type(error)(f"client {client!r}: {error.what}", error.remedy) from error
+
+
 class _Wire:
     """Carries frames in the order in which they were sent, counts them, and loses those of silent clients."""
 
@@ -230,7 +240,8 @@ class _Wire:
         if name in self._gone:
             return []
         if _kind(message.data) is Kind.SHARE_DELIVERY:
-            client.submit(self._vectors[name])  # not earlier, so that no more inputs are copied than need be
+            with naming(name):
+                client.submit(self._vectors[name])  # not earlier, so that no more inputs are copied than need be
         outgoing = []
         for reply in client.receive(message.data):
             if _stage(reply) is self._silent.get(name):

@@ -1,5 +1,6 @@
 """Reading one column of a `datasets.Dataset`: as names, as numbers, and what kind of column it is."""
 
+import reprlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -56,12 +57,25 @@ def names(data: "Dataset", column: str) -> list[str | None]:
 
 
 def numbers(data: "Dataset", column: str) -> Array:
-    """A column's values as float64, NaN where a value is missing or is not a number."""
+    """A column's values as float64, NaN where a value is missing.
+
+    Raises:
+        DataError: if a value is not a number.
+    """
     values = _arrow(data, column)
     try:
         converted: Array = values.cast("float64").to_numpy()
-    except ValueError:  # some string is not a number
-        converted = np.array([_number(v) for v in values.to_pylist()], dtype=np.float64)
+    except ValueError:  # some string is not a number, or not as Arrow reads them
+        cells = values.to_pylist()
+        found = [_number(cell) for cell in cells]
+        wrong = [cell for cell, number in zip(cells, found, strict=True) if number is None]
+        if wrong:
+            raise DataError(
+                f"column {column!r} is read as numbers, and {len(wrong)} of {len(found)} values are none, such as "
+                f"{reprlib.repr(wrong[0])}: leave a cell empty where a value is missing, or declare categories in "
+                "data.columns"
+            ) from None
+        converted = np.array(found, dtype=np.float64)
     return converted
 
 
@@ -90,8 +104,11 @@ def _name(value: object) -> str | None:
     return str(value)
 
 
-def _number(value: object) -> float:
-    try:  # whatever stands in a cell: what is no number raises TypeError or ValueError
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+def _number(cell: str | None) -> float | None:
+    """NaN for an empty cell, None for what is no number."""
+    if cell is None or not cell.strip():
         return np.nan
+    try:
+        return float(cell)
+    except ValueError:
+        return None

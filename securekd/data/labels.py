@@ -26,12 +26,16 @@ def class_map(label: str, sources: Sequence["Dataset"], public: Sequence["Datase
         public: the rows of the transfer set and of the test set; those without the column are passed over.
 
     Raises:
-        DataError: if fewer than two classes are found.
+        DataError: if nothing public has the column, or if fewer than two classes are found.
     """
     for source in sources:
         if label in source.features and kind_of(source, label) == "class":
             return tuple(source.features[label].names)
-    found = {name for rows in public if label in rows.features for name in names(rows, label) if name is not None}
+    labelled = [rows for rows in public if label in rows.features]
+    if not labelled:
+        columns = ", ".join(repr(name) for rows in public[:1] for name in rows.features)
+        raise DataError(f"no label column {label!r} in the data; its columns are {columns}: set data.label")
+    found = {name for rows in labelled for name in names(rows, label) if name is not None}
     if len(found) < 2:
         raise DataError(
             f"the transfer and test sets show {len(found)} classes in column {label!r} ({', '.join(sorted(found))}): "

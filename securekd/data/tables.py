@@ -36,7 +36,11 @@ class Number:
     width = 1
 
     def encode(self, rows: "Dataset") -> Array:
-        """Float32 (N, 1)."""
+        """Float32 (N, 1).
+
+        Raises:
+            DataError: if a value is not a number.
+        """
         values = numbers(rows, self.name)
         scaled: Array = (np.clip(values, self.low, self.high) - self.low) / ((self.high - self.low) or 1.0)
         scaled[np.isnan(scaled)] = 0.5
@@ -80,7 +84,7 @@ class TableEncoder:
         """Encode some rows.
 
         Raises:
-            DataError: if a column is absent.
+            DataError: if a column is absent, or if a value of a numeric one is not a number.
         """
         return np.concatenate([column.encode(rows) for column in self.columns], axis=1)
 
@@ -120,8 +124,8 @@ def _fitted(name: str, transfer: "Dataset") -> Number | Category:
     present = {value for value in names(transfer, name) if value is not None}
     if not present:
         raise DataError(f"column {name!r} has no value in the transfer set: declare it in data.columns")
-    values = numbers(transfer, name)
-    if kind == "number" or np.isfinite(values).sum() == sum(v is not None for v in names(transfer, name)):
+    if kind == "number" or _all_finite(transfer, name):
+        values = numbers(transfer, name)
         finite = values[np.isfinite(values)]
         if not len(finite):
             raise DataError(f"column {name!r} has no finite value in the transfer set: declare it in data.columns")
@@ -132,3 +136,12 @@ def _fitted(name: str, transfer: "Dataset") -> Number | Category:
             "name it alone in data.inputs to read it as text, leave it out there, or declare its categories"
         )
     return Category(name, tuple(sorted(present)))
+
+
+def _all_finite(transfer: "Dataset", name: str) -> bool:
+    """Whether each value that is there reads as a finite number."""
+    try:
+        values = numbers(transfer, name)
+    except DataError:
+        return False
+    return bool(np.isfinite(values).sum() == sum(v is not None for v in names(transfer, name)))

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from securekd.errors import PromiseError, RunError
+from securekd.errors import InputError, PromiseError, RunError
 from securekd.experiment import Experiment
 from securekd.report import numbers
 from securekd.sweep import frontier as reached
@@ -99,7 +99,7 @@ def _listener(bar: Bar, console: Console, plan: SweepPlan, workers: int) -> Call
             return
         if last.failure is not None:
             console.print(f"{last.key} ({_named(runs[last.key])}): {last.failure.error}", markup=False)
-        elif not told:
+        elif not told and progress.done < progress.total:
             told = True
             left = math.ceil((progress.total - progress.done) / workers)
             console.print(
@@ -114,7 +114,8 @@ def _conclude(plan: SweepPlan, folder: SweepFolder) -> None:
     failures = [(run, failure) for run in plan.runs if (failure := folder.failure(run)) is not None]
     done = sum((folder.run(run.key) / "result.json").exists() for run in plan.runs)
     click.echo(f"{done} of {len(plan.runs)} runs have a result")
-    click.echo(_choosing(cost_of_choice(plan, folder)))
+    if done:
+        click.echo(_choosing(cost_of_choice(plan, folder)))
     click.echo(f"table: {folder.table}\npage: {folder.page}")
     broken = [run.key for run, failure in failures if failure.kind == "promise"]
     if broken:
@@ -125,6 +126,8 @@ def _conclude(plan: SweepPlan, folder: SweepFolder) -> None:
             f"{len(failed)} run(s) failed: {', '.join(failed[:5])}; try them again with: "
             f"securekd sweep --resume {shlex.quote(str(folder.path))}"
         )
+    if failures and not done:
+        raise InputError(f"no run has a result; of {failures[0][0].key} it is said: {failures[0][1].error}")
 
 
 def _plan_table(plan: SweepPlan, max_runs: int | None) -> Table:
@@ -177,7 +180,8 @@ def _frontier_table(settings: tuple[Setting, ...], unit: Unit) -> Table:
 
 
 def _choosing(choice: Choice) -> str:
-    looked = f"{choice.looked} runs were looked at, and choosing the best of them is itself a release"
+    runs = "run was" if choice.looked == 1 else "runs were"
+    looked = f"{choice.looked} {runs} looked at, and choosing the best of them is itself a release"
     if choice.epsilon is None:
         return f"{looked}; no bound is given for it: {choice.why}"
     return f"{looked}: ε = {numbers.epsilon(choice.epsilon)} for one example at δ = {choice.delta:g}, if {choice.why}"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from securekd.errors import FolderError, InputError, PromiseError, RunError, SecurekdError
+from securekd.errors import DataError, FolderError, InputError, PromiseError, RunError, SecurekdError
 from securekd.experiment import Experiment
 from securekd.files import alone_in
 from securekd.sweep.folder import Failure, FailureKind, SweepFolder
@@ -244,5 +244,6 @@ def _attempt(experiment: Experiment, out: Path, shared: Path) -> Failure | None:
 def _kind(error: SecurekdError) -> FailureKind:
     if isinstance(error, PromiseError):
         return "promise"
-    # What is wrong with a folder (somebody works in it) may be mended; what is wrong with a request stays wrong.
-    return "refused" if isinstance(error, InputError) and not isinstance(error, FolderError) else "failed"
+    # What is wrong with a folder (somebody works in it) or with files may be mended; with a request, it stays wrong.
+    mendable = not isinstance(error, InputError) or isinstance(error, FolderError | DataError)
+    return "failed" if mendable else "refused"

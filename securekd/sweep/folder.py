@@ -60,9 +60,8 @@ class SweepFolder:
             SettingError: if a run's settings are not allowed; nothing is written then.
         """
         if self.path.exists():
-            raise FolderError(
-                f"{self.path} exists; take another folder, or go on with the sweep in it with --resume {self.path}"
-            )
+            again = f", or go on with the sweep in it with --resume {self.path}" if self._asked.exists() else ""
+            raise FolderError(f"{self.path} exists; take another folder{again}")
         plan = plan_sweep(settings, tree)
         try:
             (self.path / "runs").mkdir(parents=True)
@@ -138,6 +137,6 @@ class SweepFolder:
             tree = json.loads(self._asked.read_bytes())
             return _Asked.model_validate({"schema_" if k == "schema" else k: v for k, v in tree.items()})
         except OSError as error:
-            raise FolderError(f"{self.path} holds no sweep (no {self._asked.name}); begin one with --out") from error
+            raise FolderError(f"{self.path} holds no sweep (no {self._asked.name}); begin one elsewhere") from error
         except (ValueError, ValidationError) as error:
             raise FolderError(f"{self._asked} is not a {SCHEMA} file: {str(error).splitlines()[0]}") from error

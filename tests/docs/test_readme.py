@@ -19,7 +19,7 @@ def test_every_block_is_known_to_this_test() -> None:
     fences = re.findall(r"^```(\w+)$", README, re.MULTILINE)
     assert sorted(fences) == sorted([kind for kind, _ in BLOCKS] + ["mermaid"])
     commands = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if line.strip()]
-    assert all(shlex.split(line, comments=True)[0] in ("securekd", "make", "pip") for line in commands)
+    assert all(shlex.split(line, comments=True)[0] in ("securekd", "python", "make", "pip") for line in commands)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,8 @@ def test_commands_and_code_run_in_order(folder: Path) -> None:
         if kind == "sh":
             for line in text.splitlines():
                 words = shlex.split(line, comments=True)
-                if words and words[0] == "securekd":  # make and pip are what installs the environment that this runs in
-                    run([sys.executable, "-m", *words], folder)
+                if words and words[0] in ("securekd", "python"):  # make and pip install the environment that runs this
+                    run([sys.executable, *(["-m", *words] if words[0] == "securekd" else words[1:])], folder)
 
 
 def test_the_configuration_runs(folder: Path) -> None:

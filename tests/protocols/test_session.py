@@ -152,6 +152,11 @@ def test_bad_input(vectors, policy, kwargs, error):
     assert caught.value.remedy
 
 
+def test_a_refused_vector_is_named():
+    with pytest.raises(WrongLength, match=r"client 'late': the vector's shape is \(7,\), not \(6,\)"):
+        simulate(vectors_of(3) | {"late": np.zeros(7, int)}, Policy(50))
+
+
 def test_fresh_keys_in_every_session():
     seen = [[], []]
     for log in seen:

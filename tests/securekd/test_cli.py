@@ -142,9 +142,14 @@ def test_dry_run_writes_nothing_and_speaks_json(config: Path, tmp_path: Path) ->
     assert {g["view"] for g in plan["guarantees"]} == {"server", "clients", "public"}
     assert plan["upload_bytes_per_client"] > 2 * 80 * 10 * 4
     assert sorted(p.name for p in tmp_path.iterdir()) == ["small.toml"]
-    text = command("run", config, "--dry-run", cwd=tmp_path).stdout
+    text = " ".join(command("run", config, "--dry-run", cwd=tmp_path).stdout.split())
     assert "client-04" in text
     assert "only sums of at least 3 of 4 clients" in text
+    assert "its weights instead" in text
+    fedavg = ("--set", "strategy=fedavg", "--set", 'clients.models=["mlp"]', "--set", "audit.canaries=40")
+    text = " ".join(command("run", config, "--dry-run", *fedavg, cwd=tmp_path).stdout.split())
+    assert "its weights instead" not in text
+    assert "40 canaries of each kind" in text
 
 
 def test_ctrl_c_leaves_a_folder_that_resume_finishes(config: Path, tmp_path: Path) -> None:

@@ -242,9 +242,14 @@ def test_a_client_with_one_class_only_is_allowed(out: Path) -> None:
 def test_a_folder_that_exists_is_left_alone(out: Path) -> None:
     out.mkdir()
     (out / "mine").write_text("precious")
-    with pytest.raises(FolderError, match="--resume"):
+    with pytest.raises(FolderError, match="run exists; take another folder$"):
         run(small(), out)
     assert [path.name for path in out.iterdir()] == ["mine"]
+
+
+def test_a_run_that_exists_can_be_finished(finished: Path) -> None:
+    with pytest.raises(FolderError, match=f"take another folder, or finish the run in it with --resume {finished}"):
+        run(small(), finished)
 
 
 def test_nothing_is_written_for_a_request_that_is_refused(out: Path) -> None:

@@ -10,6 +10,7 @@ and, if wanted, `ids` (n,), names of the samples; `features` (n, D), numbers tha
 baseline; `population` (n,), booleans: non-members that attacks learn from, and that are not scored.
 """
 
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,6 +176,8 @@ class SignalsFile:
 def _arrays(path: Path) -> Mapping[str, NDArray[Any]]:
     try:
         if path.suffix.lower() == ".npz":
+            if not zipfile.is_zipfile(path):
+                raise ValueError("it is no .npz file, as numpy.savez writes one")
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         return _columns(path)

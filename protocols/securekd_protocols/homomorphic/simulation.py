@@ -20,8 +20,7 @@ from securekd_protocols.homomorphic.server import HomomorphicServer, Homomorphic
 from securekd_protocols.keys import Identity
 from securekd_protocols.parameters import NONCE_BYTES, Member, hash_context
 from securekd_protocols.policy import LocalPolicy
-
-ClientId = int | str
+from securekd_protocols.simulation import ClientId, naming
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,8 @@ class _Wire:
         invitation = self.server.invitation()
         for name, client, vector in zip(self.names, self._clients, self._vectors, strict=True):
             client.receive(invitation)
-            client.submit(vector)
+            with naming(name):
+                client.submit(vector)
             self.bytes_down["invitation"][name] = len(invitation)
         under_way = deque(self._to_decryptor(invitation))
         while self.server.state is not HomomorphicServerState.FINISHED:

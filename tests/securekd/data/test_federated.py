@@ -78,13 +78,13 @@ def test_institutions_of_a_table(numbers_csv: Callable[..., str]) -> None:
 
 
 def test_private_rows_never_change_the_encoding(tmp_path: Path, write_csv: Callable[..., str]) -> None:
-    """The private file is rewritten outside the range, the categories and the types of the public one."""
+    """The private file is rewritten outside the range and the categories of the public one, and with gaps."""
 
     def rows(start: int, change: bool) -> list[tuple[object, ...]]:
         tame = [(i, ("u", "v")[i % 2], ("a", "b")[i % 2]) for i in range(start, start + 20)]
         return [
             ("x", "c", "label"),
-            *([(f"odd {x}" if x % 3 else 10**9 + x, f"new {x}", y) for x, _, y in tame] if change else tame),
+            *([(None if x % 3 else 10**9 + x, f"new {x}", y) for x, _, y in tame] if change else tame),
         ]
 
     public, test = write_csv(rows(0, False), "public.csv"), write_csv(rows(100, False), "test.csv")

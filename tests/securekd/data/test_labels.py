@@ -37,6 +37,10 @@ def test_whole_numbers_are_ordered_as_numbers() -> None:
 
 
 def test_bad_labels() -> None:
+    with pytest.raises(
+        DataError, match=r"no label column 'class' in the data; its columns are 'label': set data\.label"
+    ):
+        class_map("class", [], [dataset(["a", "b"]), dataset(["a"])])
     with pytest.raises(DataError, match=r"no label column 'class'.*'label'.*data\.label"):
         labels(dataset(["a"]), "class", ("a", "b"), "private")
     with pytest.raises(DataError, match="1 of 2 test rows have no label"):

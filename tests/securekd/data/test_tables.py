@@ -37,7 +37,7 @@ def test_undeclared_columns_are_fitted_on_the_transfer_set() -> None:
         Category("c", ("?", "a", "b")),
         Number("one", 7, 7),
     )
-    private = dataset(x=[3.0, 99.0, np.inf], s=["20", "abc", None], c=["?", "new", None], one=[7, 8, 6])
+    private = dataset(x=[3.0, 99.0, np.inf], s=["20", " ", None], c=["?", "new", None], one=[7, 8, 6])
     assert encoder.encode(private).tolist() == [
         [0.5, 0.5, 1, 0, 0, 0],
         [1, 0.5, 0, 0, 0, 0],
@@ -54,7 +54,7 @@ def test_class_labels_as_inputs_bring_their_public_categories() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(private=st.lists(st.one_of(st.none(), st.floats(), st.text(max_size=4)), min_size=1, max_size=8))
+@given(private=st.lists(st.one_of(st.none(), st.floats(), st.integers()), min_size=1, max_size=8))
 def test_each_row_is_encoded_on_its_own(private: list[Any]) -> None:
     """Whatever stands in the private rows, a given row is encoded alike."""
     encoder = fit_table(("x", "c"), {}, dataset(x=["1", "9"], c=["a", "b"]))
@@ -65,6 +65,15 @@ def test_each_row_is_encoded_on_its_own(private: list[Any]) -> None:
     assert ((among >= 0) & (among <= 1)).all()
     for i, text in enumerate(texts):
         assert np.array_equal(encoder.encode(dataset(x=[text or ""], c=["b" if i == 0 else (text or "")]))[0], among[i])
+
+
+@pytest.mark.parametrize("declared", [{}, {"age": Column(low=0, high=110)}])
+def test_text_among_numbers_is_refused(declared: dict[str, Column]) -> None:
+    """Read as missing, it would stand in the middle of the range, and nobody would hear of it."""
+    encoder = fit_table(("age",), declared, dataset(age=["20", "30", None]))
+    for read in (encoder.encode, lambda rows: encoder.keys(rows, np.zeros((3, 1)))):
+        with pytest.raises(DataError, match=r"'age' is read as numbers, and 2 of 3 values are none, such as 'old': "):
+            read(dataset(age=["31", "old", "unknown"]))
 
 
 def test_bad_tables() -> None:

@@ -6,17 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import tomli_w
 
-from securekd.errors import FolderError, InputError, RunError
+from securekd.errors import FolderError, InputError, RunError, SecurekdError
 from securekd.experiment import Experiment
 from securekd.record import read_result
 from securekd.runner import run
-from securekd.sweep import execution
+from securekd.sweep import console, execution
 from securekd.sweep.execution import Progress, carry_out_run, carry_out_sweep
 from securekd.sweep.folder import Failure, SweepFolder
 from securekd.sweep.lifeline import lifeline
@@ -122,6 +123,34 @@ def test_a_missing_cluster_is_told_with_its_extra(tmp_path: Path) -> None:
         if importlib.util.find_spec(backend) is None:
             with pytest.raises(InputError, match=rf"pip install 'securekd\[{backend}\]'"):
                 carry_out_sweep(plan, folder, workers=1, backend=backend)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "said"),
+    [
+        ({"data": {"source": "${NO_SUCH_VARIABLE}/x.csv"}}, RunError, "12 run.s. failed: run-0001, .* try them again"),
+        (
+            {"privacy": {"noise": "os", "epsilon": 1e-6}},
+            InputError,
+            "no run has a result; .* run-0001 .* cannot be met",
+        ),
+    ],
+)
+def test_a_sweep_without_a_single_result_ends_with_an_error(
+    changed: dict[str, object],
+    error: type[SecurekdError],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path, out = tmp_path / "sweep.toml", tmp_path / "s"
+    axes = {"strategy": ["distil", "fedavg"], "aggregation": ["plain", "masking"]}
+    path.write_text(tomli_w.dumps({"seeds": [0, 1, 2], "axes": axes, "experiment": BASE | changed}))
+    for go in (partial(console.begin, path, out), partial(console.resume, out, None)):
+        with pytest.raises(error, match=said):
+            go(workers=1, backend="local", max_runs=None)
+        assert "looked at" not in capsys.readouterr().out
+    assert "What went wrong" in (out / "sweep.html").read_text(encoding="utf-8")
 
 
 # What follows takes real processes.
