@@ -7,7 +7,7 @@ server, an addition and a tag for each input, a keystream and a key agreement fo
 of each dropout, and a signature for each message that goes out or is passed on.
 
     python -m venv bench && bench/bin/pip install numpy cryptography matplotlib flwr
-    bench/bin/python benchmarks/secure_aggregation.py            # everything: about half an hour of one core
+    bench/bin/python benchmarks/secure_aggregation.py            # everything: three quarters of an hour of one core
     bench/bin/python benchmarks/secure_aggregation.py --quick    # small sizes: a minute
 
 Without `flwr` the comparison is left out, without `matplotlib` the plot, each with a word. Sizes that do not fit the
@@ -28,7 +28,6 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
 from typing import TypeVar
 
 HERE = Path(__file__).resolve().parent
@@ -44,7 +43,7 @@ from securekd_protocols import GraphDemand, choose_graph, recommended_threshold 
 CLIENTS, LENGTHS = (8, 32, 100, 1000), (10_000, 100_000, 1_000_000)
 OUR_LIMIT_S, FLOWER_LIMIT_S = 420.0, 500.0  # CPU seconds that one session may take, as estimated beforehand
 T = TypeVar("T")
-REPEATS = 3  # sessions of up to 100 clients, of which the median is taken
+REPEATS = 5  # of each up to 100 clients, in turns, of which the least is taken
 
 
 @dataclass(frozen=True)
@@ -77,18 +76,19 @@ def measure(case: Case, with_flower: bool) -> dict[str, object]:
     masks = case.clients * (case.degree + 2) + case.dropouts * case.degree
     repeats = REPEATS if case.clients <= 100 else 1
     estimate = masks * case.length * 1.1e-9 + case.clients * case.degree * 0.6e-3
+    works: list[Callable[[Case], dict[str, Cost]]] = []
     if estimate > OUR_LIMIT_S:
         row["limit"], row["ours"] = asdict(limit(case)), f"left out: about {estimate:.0f} s"
     else:
-        pairs = [apart(limit_and_ours, case) for _ in range(repeats)]
-        row["limit"], row["ours"] = (asdict(_median(list(costs))) for costs in zip(*pairs, strict=True))
+        works.append(limit_and_ours)
     if not with_flower:
         row["flower"] = "left out: flwr is not installed, or was not asked for"
     elif (estimate := flower_estimate(case, masks)) > FLOWER_LIMIT_S:
         row["flower"] = f"left out for Flower: about {estimate:.0f} s"
     else:
-        row["flower"] = asdict(_median([apart(flower_session, case) for _ in range(repeats)]))
-    return row
+        works.append(flowers)
+    found = [{k: v for work in works for k, v in apart(work, case).items()} for _ in range(repeats)]
+    return row | {name: asdict(_least([costs[name] for costs in found])) for name in found[0]}
 
 
 def apart(work: Callable[[Case], T], case: Case) -> T:
@@ -101,14 +101,19 @@ def apart(work: Callable[[Case], T], case: Case) -> T:
         return pool.apply(work, (case,))
 
 
-def limit_and_ours(case: Case) -> tuple[Cost, Cost]:
+def limit_and_ours(case: Case) -> dict[str, Cost]:
     """What nothing can do without, and this library's session."""
-    return limit(case), our_session(case)
+    return {"limit": limit(case), "ours": our_session(case)}
 
 
-def _median(costs: list[Cost]) -> Cost:
-    """The usual session: a disturbance of one does not count. Bytes are the same in all."""
-    client_s, server_s = (median(getattr(cost, side) for cost in costs) for side in ("client_s", "server_s"))
+def flowers(case: Case) -> dict[str, Cost]:
+    """Flower's session."""
+    return {"flower": flower_session(case)}
+
+
+def _least(costs: list[Cost]) -> Cost:
+    """The least of each side's times: what else goes on at a machine only adds to them. Bytes are the same in all."""
+    client_s, server_s = (min(getattr(cost, side) for cost in costs) for side in ("client_s", "server_s"))
     return replace(costs[0], client_s=client_s, server_s=server_s)
 
 

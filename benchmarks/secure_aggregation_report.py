@@ -10,7 +10,8 @@ _ABOUT = """
 Made by `benchmarks/secure_aggregation.py` in one run on {cpu}, Python {python}, numpy {numpy}, cryptography
 {cryptography}, flwr {flwr}. CPU time, each session in a process of its own; a
 client's is the median over all clients that last to the end,
-and up to 100 clients each time is the median of three sessions. k is the number of neighbours (n − 1:
+and up to 100 clients each time is the least of five sessions, ours, Flower's and the limit in turns, since what else a
+machine does only adds to them. k is the number of neighbours (n − 1:
 the complete graph), t the threshold, D the clients that fall silent before they send their input. *Limit* is the sum of
 what an authenticated protocol can not do without, measured before each session with everything in the cache. Flower is
 given the same clients, neighbours, threshold and length; its SecAgg+ signs nothing, and its bytes are counted without

@@ -106,11 +106,15 @@ def fit_table(columns: tuple[str, ...], declared: Mapping[str, Column], transfer
         if name not in columns:
             raise DataError(f"data.columns declares {name!r}, which is no input; inputs are {', '.join(columns)}")
     return TableEncoder(
-        tuple(_declared(name, declared[name]) if name in declared else _fitted(name, transfer) for name in columns)
+        tuple(
+            _declared(name, declared[name], transfer) if name in declared else _fitted(name, transfer)
+            for name in columns
+        )
     )
 
 
-def _declared(name: str, column: Column) -> Number | Category:
+def _declared(name: str, column: Column, transfer: "Dataset") -> Number | Category:
+    kind_of(transfer, name)  # refuses what can be neither
     if column.low is not None and column.high is not None:
         return Number(name, column.low, column.high)
     return Category(name, column.categories)

@@ -82,6 +82,8 @@ def test_bad_tables() -> None:
         fit_table(("x",), {}, transfer)
     with pytest.raises(DataError, match="declares 'y', which is no input"):
         fit_table(("t",), {"y": Column(low=0, high=1)}, transfer)
+    with pytest.raises(DataError, match="'l' holds"):
+        fit_table(("l",), {"l": Column(low=0, high=1)}, transfer)
     with pytest.raises(DataError, match="no column 'z'"):
         fit_table(("z",), {}, transfer)
     with pytest.raises(DataError, match="'l' holds"):
