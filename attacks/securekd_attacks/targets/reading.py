@@ -66,7 +66,7 @@ def of_logits(output: ArrayLike, records: int) -> FloatArray:
     from scipy import special
 
     array = np.asarray(output, dtype=np.float64)
-    if array.ndim != 2 or np.isnan(array).any() or (array == np.inf).any():
+    if array.ndim != 2 or array.shape[1] == 0 or np.isnan(array).any() or (array == np.inf).any():
         raise BadAnswer("the target's logits are none", value=array.shape, remedy="give (n, C) without NaN or +inf")
     return of_log_probs(special.log_softmax(array, axis=1), records)
 

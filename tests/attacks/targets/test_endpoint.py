@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from securekd_attacks.targets import BadAnswer, EndpointTarget, Manners, TargetFailed, TargetUnusable
@@ -152,6 +152,11 @@ KINDS = st.sampled_from(["log_probs", "probs", "logits", "labels", "token_log_pr
 
 
 @given(st.binary(max_size=200) | st.dictionaries(KINDS, JSON, max_size=2).map(lambda d: json.dumps(d).encode()))
+@example(b'{"logits": [[], []]}')
+@example(b'{"log_probs": [[], []]}')
+@example(b'{"probs": [[], []]}')
+@example(b'{"labels": [[], []]}')
+@example(b'{"token_log_probs": [[], []]}')
 def test_any_bytes_are_an_answer_or_refused(content: bytes) -> None:
     with contextlib.suppress(BadAnswer):
         found = answers_in(content, 2)
