@@ -54,17 +54,22 @@ def test_class_labels_as_inputs_bring_their_public_categories() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(private=st.lists(st.one_of(st.none(), st.floats(), st.integers()), min_size=1, max_size=8))
-def test_each_row_is_encoded_on_its_own(private: list[Any]) -> None:
+@given(
+    private=st.lists(
+        st.tuples(st.none() | st.floats() | st.integers(), st.none() | st.text(max_size=4)), min_size=1, max_size=8
+    )
+)
+def test_each_row_is_encoded_on_its_own(private: list[tuple[float | None, str | None]]) -> None:
     """Whatever stands in the private rows, a given row is encoded alike."""
     encoder = fit_table(("x", "c"), {}, dataset(x=["1", "9"], c=["a", "b"]))
-    texts = ["5", *(None if v is None else str(v) for v in private)]
+    xs = ["5", *(None if x is None else str(x) for x, _ in private)]
+    cs = ["b", *(c for _, c in private)]
     alone = encoder.encode(dataset(x=["5"], c=["b"]))
-    among = encoder.encode(dataset(x=texts, c=["b", *texts[1:]]))
+    among = encoder.encode(dataset(x=xs, c=cs))
     assert np.array_equal(alone[0], among[0])
     assert ((among >= 0) & (among <= 1)).all()
-    for i, text in enumerate(texts):
-        assert np.array_equal(encoder.encode(dataset(x=[text or ""], c=["b" if i == 0 else (text or "")]))[0], among[i])
+    for i, (x, c) in enumerate(zip(xs, cs, strict=True)):
+        assert np.array_equal(encoder.encode(dataset(x=[x or ""], c=[c or ""]))[0], among[i])
 
 
 @pytest.mark.parametrize("declared", [{}, {"age": Column(low=0, high=110)}])
