@@ -1,23 +1,36 @@
-"""Records of an audit, read from a file: texts, rows with named columns, or arrays, with labels and ids."""
+"""Records of an audit, read from files: texts, rows with named columns, or arrays, with labels and ids.
 
-import csv
-import json
-from collections.abc import Mapping, Sequence
+All files of one audit are read together, by the rules of `securekd.data` for a run's files: what goes to the model is
+matched by name, in the order of the first file's columns, and a column is one of numbers in all files or in none.
+"""
+
+import datetime
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from securekd.data.sources import expand, first_line
+from securekd.data.cells import bare, listed, mostly_numbers, name_of, numbers_of
+from securekd.data.reading import SUFFIXES as TABLES
+from securekd.data.reading import first_line, read_rows
+from securekd.data.sources import expand
 from securekd.errors import DataError
 from securekd_attacks import AttackInputError
 from securekd_attacks.targets import Inputs, Records, content_ids
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _PLURAL = {"labels": "label", "ids": "id"}
 """Arrays are called after many, columns after one: both mean the same."""
 
-SUFFIXES = (".csv", ".jsonl", ".parquet", ".npz")
+SUFFIXES = (*TABLES, ".npz")
+
+CLASSES = 2**31
+"""More classes than any model tells apart."""
 
 
 @dataclass(frozen=True)
@@ -37,107 +50,214 @@ class Columns:
     inputs: str = "inputs"
 
 
+@dataclass(frozen=True, eq=False)
+class _File:
+    """One file: a table with named columns, or arrays, and what was passed over."""
+
+    path: Path
+    table: "pa.Table | None"
+    arrays: dict[str, Any]
+    notes: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.arrays) if self.table is None else self.table.column_names
+
+    def values(self, name: str) -> list[Any] | None:
+        """A column's or an array's values; None where there is none of that name."""
+        if name not in self.names:
+            return None
+        found: list[Any] = self.arrays[name].tolist() if self.table is None else self.table.column(name).to_pylist()
+        return found
+
+
 def read_records(path: Path, columns: Columns) -> Records:
-    """Read one side.
+    """Read one side alone; see `read_sides`."""
+    return read_sides([path], columns)[0]
+
+
+def read_sides(paths: Sequence[Path], columns: Columns) -> tuple[Records, ...]:
+    """Read the files of one audit.
 
     Args:
-        path: `.csv`, `.jsonl`, `.parquet` or `.npz`. `${NAME}` is replaced from the environment.
+        paths: `.csv`, `.jsonl`, `.parquet` or `.npz`, the members' first. `${NAME}` is replaced from the environment.
         columns: what the columns are called.
 
+    Returns:
+        The records of each. Where all columns of all tables are numbers they are float64 arrays (N, columns), NaN
+        where a value is missing; otherwise rows with the cells as they stand, None where one is missing.
+
     Raises:
-        DataError: it cannot be read, holds no records, or labels that are no integers from 0.
+        DataError: a file cannot be read, holds no records, labels that are no integers from 0, or other columns than
+            the first.
     """
-    path = expand(str(path))
+    files = [_read(expand(str(path))) for path in paths]
+    tables = [file for file in files if file.table is not None]
+    if tables and all(columns.text not in file.names for file in tables):
+        inputs = iter(_from_tables(tables, columns))
+    else:
+        inputs = iter([_texts(file, columns) for file in tables])
+    sides = []
+    for file in files:
+        named, given = ((), _from_arrays(file, columns)) if file.table is None else next(inputs)
+        try:
+            sides.append(Records(given, _ids(file, columns, given), _labels(file, columns), named or None, file.notes))
+        except AttackInputError as error:
+            raise DataError(f"{str(file.path)!r}: {error}") from error
+    return tuple(sides)
+
+
+def _read(path: Path) -> _File:
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         raise DataError(f"no file of records {str(path)!r}: give a {', '.join(SUFFIXES)} file")
-    try:
-        table = _arrays(path) if path.suffix.lower() == ".npz" else _table(path)
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise DataError(f"cannot read {str(path)!r}: {first_line(error)}") from error
-    if not table or len(next(iter(table.values()))) == 0:
+    if path.suffix.lower() in TABLES:
+        rows = read_rows(path)
+        file = _File(path, rows.table, {}, tuple(f"{path.name}: {note}" for note in rows.notes))
+        count = len(rows.table)
+    else:
+        try:
+            arrays = _arrays(path)
+        except (OSError, ValueError, KeyError, MemoryError) as error:
+            raise DataError(f"cannot read {str(path)!r}: {first_line(error)}") from error
+        file = _File(path, None, arrays, ())
+        count = len(next(iter(arrays.values()), ()))
+    if count == 0:
         raise DataError(f"{str(path)!r} has no rows")
-    inputs = _inputs(path, table, columns)
-    names = table.get(columns.id)
-    labels = _labels(path, table.get(columns.label))
-    try:
-        return Records(
-            inputs=inputs,
-            ids=content_ids(inputs) if names is None else tuple(str(name) for name in names),
-            labels=labels,
+    return file
+
+
+def _texts(file: _File, columns: Columns) -> tuple[tuple[str, ...], Inputs]:
+    texts = file.values(columns.text)
+    if texts is None:
+        raise DataError(f"{str(file.path)!r} has no column {columns.text!r}, and other files of the audit have")
+    bad = [row for row, text in enumerate(texts, start=1) if not isinstance(text, str) or not text]
+    if bad:
+        raise DataError(f"{str(file.path)!r}: row {bad[0]} has no text in {columns.text!r}: leave it out")
+    return (columns.text,), texts
+
+
+def _from_tables(files: Sequence[_File], columns: Columns) -> list[tuple[tuple[str, ...], Inputs]]:
+    """The same columns of each file, by name, in the first one's order."""
+    first = files[0]
+    names = [name for name in first.names if name not in (columns.label, columns.id)]
+    if not names:
+        raise DataError(f"{str(first.path)!r} has no column {columns.text!r}, and nothing else: name one with --text")
+    for file in files[1:]:
+        _refuse_other_names(first, names, file, [n for n in file.names if n not in (columns.label, columns.id)])
+    tables = [file.table for file in files if file.table is not None]
+    if all(_numeric([table.column(name) for table in tables]) for name in names):
+        return [
+            (tuple(names), np.stack([_numbers(file, table, name) for name in names], axis=1))
+            for file, table in zip(files, tables, strict=True)
+        ]
+    rows: list[tuple[tuple[str, ...], Inputs]] = []
+    for file in files:
+        cells = [[_cell(file, name, value) for value in file.values(name) or ()] for name in names]
+        rows.append((tuple(names), [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]))
+    return rows
+
+
+def _refuse_other_names(first: _File, names: Sequence[str], other: _File, found: Sequence[str]) -> None:
+    lacks = [name for name in names if name not in found]
+    further = [name for name in found if name not in names]
+    if lacks or further:
+        said = [f"lacks {listed(lacks)}"] if lacks else []
+        said += [f"has {listed(further)} besides"] if further else []
+        raise DataError(
+            f"{str(other.path)!r} has other columns than {str(first.path)!r}: it {' and '.join(said)}: "
+            "give both the same columns, by name"
         )
-    except AttackInputError as error:
-        raise DataError(f"{str(path)!r}: {error}") from error
 
 
-def _inputs(path: Path, table: Mapping[str, Sequence[Any]], columns: Columns) -> Inputs:
-    if path.suffix.lower() == ".npz":
-        if columns.inputs not in table:
-            raise DataError(f"{str(path)!r} has no array {columns.inputs!r}: it has {', '.join(table)}")
-        array = np.asarray(table[columns.inputs])
-        if array.dtype.kind in "US":
-            return [str(text) for text in array.tolist()]
-        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-            raise DataError(f"{str(path)!r}: {columns.inputs} must be finite numbers or texts, not {array.dtype}")
-        return array
-    if columns.text in table:
-        texts = table[columns.text]
-        bad = [i for i, text in enumerate(texts) if not isinstance(text, str) or not text]
-        if bad:
-            raise DataError(f"{str(path)!r}: row {bad[0] + 1} has no text in {columns.text!r}: leave it out")
-        return list(texts)
-    kept = {name: column for name, column in table.items() if name not in (columns.label, columns.id)}
-    if not kept:
-        raise DataError(f"{str(path)!r} has no column {columns.text!r}, and nothing else: name one with --text")
-    numbers = [_numbers(column) for column in kept.values()]
-    if all(column is not None for column in numbers):
-        return np.stack([column for column in numbers if column is not None], axis=1)
-    return [dict(zip(kept, row, strict=True)) for row in zip(*kept.values(), strict=True)]
+def _numeric(columns: "Sequence[pa.ChunkedArray]") -> bool:
+    """Whether a column is one of numbers, over all files together."""
+    import pyarrow as pa
+
+    kinds = {column.type for column in columns}
+    if any(not (_is_number(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)) for kind in kinds):
+        return False
+    strings = [chunk.cast(pa.string()) for column in columns for chunk in column.chunks]
+    return mostly_numbers(pa.chunked_array(strings, pa.string()))
 
 
-def _numbers(column: Sequence[Any]) -> Any:
-    try:
-        array = np.array([float(value) for value in column])
-    except (TypeError, ValueError):
+def _is_number(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or kind == pa.null()
+    )
+
+
+def _numbers(file: _File, table: "pa.Table", name: str) -> Any:
+    values = numbers_of(table.column(name), f"column {name!r} of {str(file.path)!r}")
+    if np.isinf(values).any():
+        raise DataError(f"column {name!r} of {str(file.path)!r} has infinite values: leave those rows out")
+    return values
+
+
+def _cell(file: _File, name: str, value: Any) -> Any:
+    """A cell as JSON can carry it: a text without white space around it, None where there is no value."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    return array if np.isfinite(array).all() else None
+    if isinstance(value, str):
+        return bare(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, list):
+        return [_cell(file, name, item) for item in value]
+    if isinstance(value, dict):
+        return {key: _cell(file, name, item) for key, item in value.items()}
+    if isinstance(value, bool | int | float) and not (isinstance(value, float) and math.isinf(value)):
+        return value
+    raise DataError(
+        f"column {name!r} of {str(file.path)!r} holds {type(value).__name__} ({str(value)[:20]!r}), which no target takes: "
+        "give numbers or texts; pictures go into a .npz file as arrays"
+    )
 
 
-def _labels(path: Path, column: Sequence[Any] | None) -> Any:
-    if column is None:
+def _from_arrays(file: _File, columns: Columns) -> Inputs:
+    if columns.inputs not in file.arrays:
+        raise DataError(f"{str(file.path)!r} has no array {columns.inputs!r}: it has {listed(file.names, str)}")
+    array = np.asarray(file.arrays[columns.inputs])
+    if array.dtype.kind in "US":
+        return [str(text) for text in array.tolist()]
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise DataError(f"{str(file.path)!r}: {columns.inputs} must be finite numbers or texts, not {array.dtype}")
+    return array
+
+
+def _ids(file: _File, columns: Columns, inputs: Inputs) -> tuple[str, ...]:
+    values = file.values(columns.id)
+    if values is None:
+        return content_ids(inputs)
+    names = [name_of(value) for value in values]
+    if None in names:
+        raise DataError(
+            f"{str(file.path)!r}: row {names.index(None) + 1} has no {columns.id!r}: name all records, or none"
+        )
+    return tuple(str(name) for name in names)
+
+
+def _labels(file: _File, columns: Columns) -> Any:
+    values = file.values(columns.label)
+    if values is None:
         return None
     labels = []
-    for row, value in enumerate(column):
-        try:
-            whole = int(value)
-        except (TypeError, ValueError):
-            whole = -1
-        if whole < 0 or str(value).strip() not in (str(whole), f"{whole}.0"):
-            raise DataError(f"{str(path)!r}: label {value!r} in row {row + 1} is no integer from 0: give class numbers")
-        labels.append(whole)
+    for row, value in enumerate(values, start=1):
+        name = name_of(value)
+        if name is None:
+            raise DataError(
+                f"{str(file.path)!r}: row {row} has other columns than the first, or no {columns.label!r}: label all, or none"
+            )
+        if not (name.isascii() and name.isdecimal()) or int(name) >= CLASSES:
+            raise DataError(
+                f"{str(file.path)!r}: label {str(value)[:40]!r} in row {row} is no integer from 0: give class numbers"
+            )
+        labels.append(int(name))
     return np.array(labels, dtype=np.int64)
 
 
-def _table(path: Path) -> dict[str, Sequence[Any]]:
-    if path.suffix.lower() == ".parquet":
-        from securekd.data.sources import load
-
-        return {name: list(column) for name, column in load(str(path)).to_dict().items()}
-    with path.open(encoding="utf-8", newline="") as file:
-        if path.suffix.lower() == ".csv":
-            csv.field_size_limit(1 << 24)
-            rows: list[dict[str, Any]] = list(csv.DictReader(file, strict=True))
-        else:
-            rows = [json.loads(line) for line in file if line.strip()]
-    if not rows:
-        return {}
-    heads = list(rows[0]) if isinstance(rows[0], dict) else []
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or set(row) != set(heads) or None in row or None in row.values():
-            raise ValueError(f"row {number} has other columns than the first, or empty ones")
-    return {name: [row[name] for row in rows] for name in heads}
-
-
-def _arrays(path: Path) -> dict[str, Sequence[Any]]:
+def _arrays(path: Path) -> dict[str, Any]:
     import zipfile
 
     if not zipfile.is_zipfile(path):

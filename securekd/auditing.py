@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from securekd.audit_files import Columns, read_records
+from securekd.audit_files import Columns, read_sides
 from securekd.audit_record import AuditRecord, Check, record_of
 from securekd.data.sources import expand
 from securekd.errors import DataError, FolderError, PromiseError, RunError, SettingError
@@ -197,7 +197,7 @@ def _of_signals(
     if request.members is None or request.nonmembers is None:
         sides = file.sides()
     else:
-        members, nonmembers = (read_records(path, request.columns) for path in (request.members, request.nonmembers))
+        members, nonmembers = read_sides((request.members, request.nonmembers), request.columns)
         refuse_unlike([members, nonmembers])
         sides = file.beside(members, nonmembers)
     _refuse_unresolved(request, settings, sides.nonmembers.records)
@@ -211,8 +211,9 @@ def _by_asking(
 ) -> tuple[AuditResult, str]:
     if request.members is None or request.nonmembers is None:
         raise DataError("give --members and --nonmembers; only a signals file says by itself who was a member")
-    members, nonmembers = (read_records(path, request.columns) for path in (request.members, request.nonmembers))
-    population = None if request.population is None else read_records(request.population, request.columns)
+    paths = (request.members, request.nonmembers, *(() if request.population is None else (request.population,)))
+    members, nonmembers, *further = read_sides(paths, request.columns)
+    population = further[0] if further else None
     _refuse_unresolved(request, settings, len(nonmembers))
     target = _open(request)
 

@@ -73,12 +73,17 @@ def refuse_unlike(parts: Sequence[Records]) -> None:
     """Make sure that the sides are of one kind, and that no record, by id or by content, is on two of them.
 
     Raises:
-        ShapeMismatch: sides of different kinds, or with labels on some sides only.
+        ShapeMismatch: sides of different kinds or with other columns, or with labels on some sides only.
         OverlappingRecords: a record stands on two sides.
     """
     kinds = {part.kind for part in parts}
     if len(kinds) > 1:
         raise ShapeMismatch("sides differ in kind", value=" and ".join(sorted(kinds)), remedy="give records alike")
+    if len({part.columns for part in parts}) > 1:
+        named = [", ".join(part.columns)[:80] if part.columns else "columns without names" for part in parts]
+        raise ShapeMismatch(
+            "sides differ in their columns", value=" and ".join(dict.fromkeys(named)), remedy="give the same, by name"
+        )
     if len({part.labels is None for part in parts}) > 1:
         raise ShapeMismatch("only some sides have labels", value="labels", remedy="give all of them, or none")
     seen: dict[str, int] = {}
@@ -100,6 +105,7 @@ def _together(parts: Sequence[Records]) -> Records:
         inputs=joined([part.inputs for part in parts]),
         ids=tuple(name for part in parts for name in part.ids),
         labels=np.concatenate(labels) if labels else None,
+        columns=parts[0].columns,
     )
 
 

@@ -1,17 +1,20 @@
-"""Reading one column of a `datasets.Dataset`: as names, as numbers, and what kind of column it is."""
+"""Reading one column of a `datasets.Dataset`: what kind it is, and its values as names, numbers or texts."""
 
-import reprlib
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
+from securekd.data.cells import listed, name_of, names_of, numbers_of
 from securekd.data.examples import Array
 from securekd.errors import DataError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 Kind = Literal["image", "class", "string", "number"]
+
+_NAMED_ONLY = ("date", "time", "duration")
+"""Types whose values have names (as institutions, say), and are no inputs."""
 
 
 def kind_of(data: "Dataset", column: str) -> Kind:
@@ -20,19 +23,17 @@ def kind_of(data: "Dataset", column: str) -> Kind:
     Raises:
         DataError: if there is no such column, or if it holds what cannot be encoded (lists, dates, audio...).
     """
-    from datasets import ClassLabel, Image, Value
+    from datasets import ClassLabel, Image
 
-    if column not in data.features:
-        raise DataError(f"no column {column!r} in the data; it has {', '.join(map(repr, data.features))}")
-    feature = data.features[column]
+    feature = data.features.get(column)
     if isinstance(feature, Image):
         return "image"
     if isinstance(feature, ClassLabel):
         return "class"
-    dtype = feature.dtype if isinstance(feature, Value) else ""
+    dtype = _dtype(data, column)
     if dtype in ("string", "large_string", "string_view"):
         return "string"
-    if dtype == "bool" or dtype.startswith(("int", "uint", "float")) or dtype == "null":
+    if dtype == "bool" or dtype.startswith(("int", "uint", "float", "decimal")) or dtype == "null":
         return "number"
     raise DataError(
         f"column {column!r} holds {dtype or type(feature).__name__}, which cannot be encoded: "
@@ -40,20 +41,26 @@ def kind_of(data: "Dataset", column: str) -> Kind:
     )
 
 
-def names(data: "Dataset", column: str) -> list[str | None]:
-    """A column's values as names: class names of a `ClassLabel`, whole numbers without a point; None where missing.
+def names(data: "Dataset", column: str, known: Collection[str] = ()) -> list[str | None]:
+    """A column's values as names (see `cells.name_of`); class names of a `ClassLabel`; None where one is missing.
 
     Raises:
         DataError: if there is no such column, or if its values have no names.
     """
-    kind = kind_of(data, column)
-    if kind == "image":
-        raise DataError(f"column {column!r} holds images, where names are needed (a label, an institution)")
-    values = _arrow(data, column).to_pylist()
-    if kind == "class":
-        known = data.features[column].names
-        return [known[v] if v is not None and v >= 0 else None for v in values]
-    return [_name(v) for v in values]
+    if not _dtype(data, column).startswith(_NAMED_ONLY):
+        kind = kind_of(data, column)
+        if kind == "image":
+            raise DataError(f"column {column!r} holds images, where names are needed (a label, an institution)")
+        if kind == "class":
+            declared = class_names(data, column)
+            codes = values(data, column).to_pylist()
+            return [declared[code] if code is not None and code >= 0 else None for code in codes]
+    return names_of(values(data, column), known)
+
+
+def class_names(data: "Dataset", column: str) -> tuple[str, ...]:
+    """The names that a `ClassLabel` declares, written as those of other columns; one that means missing is kept."""
+    return tuple(name_of(name) or name for name in data.features[column].names)
 
 
 def numbers(data: "Dataset", column: str) -> Array:
@@ -62,21 +69,22 @@ def numbers(data: "Dataset", column: str) -> Array:
     Raises:
         DataError: if a value is not a number.
     """
-    values = _arrow(data, column)
-    try:
-        converted: Array = values.cast("float64").to_numpy()
-    except ValueError:  # some string is not a number, or not as Arrow reads them
-        cells = values.to_pylist()
-        found = [_number(cell) for cell in cells]
-        wrong = [cell for cell, number in zip(cells, found, strict=True) if number is None]
-        if wrong:
-            raise DataError(
-                f"column {column!r} is read as numbers, and {len(wrong)} of {len(found)} values are none, such as "
-                f"{reprlib.repr(wrong[0])}: leave a cell empty where a value is missing, or declare categories in "
-                "data.columns"
-            ) from None
-        converted = np.array(found, dtype=np.float64)
-    return converted
+    return numbers_of(values(data, column), f"column {column!r}")
+
+
+def texts(data: "Dataset", column: str) -> list[str]:
+    """A column's values as they stand; a missing one is empty.
+
+    Raises:
+        DataError: if there is no such column, or if it holds no texts.
+    """
+    kind_of(data, column)
+    return ["" if value is None else str(value) for value in values(data, column).to_pylist()]
+
+
+def values(data: "Dataset", column: str) -> "pa.ChunkedArray":
+    """A column as Arrow holds it."""
+    return data.select_columns([column]).with_format("arrow")[:].column(column)
 
 
 def take(data: "Dataset", rows: Array) -> "Dataset":
@@ -92,23 +100,10 @@ def take(data: "Dataset", rows: Array) -> "Dataset":
     return Dataset(data.with_format("arrow")[:].take(rows), info=DatasetInfo(features=data.features))
 
 
-def _arrow(data: "Dataset", column: str) -> Any:
-    return data.select_columns([column]).with_format("arrow")[:].column(column)
+def _dtype(data: "Dataset", column: str) -> str:
+    from datasets import Value
 
-
-def _name(value: object) -> str | None:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _number(cell: str | None) -> float | None:
-    """NaN for an empty cell, None for what is no number."""
-    if cell is None or not cell.strip():
-        return np.nan
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    if column not in data.features:
+        raise DataError(f"no column {column!r} in the data; it has {listed(list(data.features))}")
+    feature: Any = data.features[column]
+    return feature.dtype if isinstance(feature, Value) else ""

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Protocol
 
-from securekd.data.columns import kind_of
+from securekd.data.cells import listed, mostly_numbers, names_of
+from securekd.data.columns import kind_of, values
 from securekd.data.examples import Array, Modality
 from securekd.data.images import fit_images
 from securekd.data.tables import fit_table
@@ -45,26 +46,51 @@ def input_columns(source: "Dataset", settings: Data) -> tuple[str, ...]:
     left_out = {settings.label, settings.partition.column}
     columns = settings.inputs or tuple(name for name in source.features if name not in left_out)
     if not columns:
-        raise DataError(f"no input column is left beside {', '.join(map(repr, source.features))}: set data.inputs")
+        raise DataError(f"no input column is left beside {listed(list(source.features))}: set data.inputs")
     if settings.label in columns:
         raise DataError(f"data.inputs names the label {settings.label!r}: leave it out")
     return columns
 
 
-def modality_of(source: "Dataset", columns: tuple[str, ...], settings: Data) -> Modality:
-    """One image column makes images, one undeclared string column makes text, everything else a table.
+def modality_of(transfer: "Dataset", columns: tuple[str, ...], settings: Data) -> Modality:
+    """One image column makes images, one undeclared column of texts makes text, everything else a table.
 
     Raises:
         DataError: if a column is absent or cannot be encoded, or if images stand beside other columns.
     """
-    kinds = [kind_of(source, column) for column in columns]
+    kinds = [kind_of(transfer, column) for column in columns]
     if "image" in kinds:
         if len(columns) > 1:
             raise DataError(
-                f"images beside other columns ({', '.join(columns)}): name the image column alone in data.inputs"
+                f"images beside other columns ({listed(columns, str)}): name the image column alone in data.inputs"
             )
         return "image"
-    return "text" if kinds == ["string"] and columns[0] not in settings.columns else "tabular"
+    alone = kinds == ["string"] and columns[0] not in settings.columns
+    return "text" if alone and _holds_texts(transfer, columns[0]) else "tabular"
+
+
+def refuse_other_columns(source: "Dataset", columns: tuple[str, ...], modality: Modality, settings: Data) -> None:
+    """Make sure that a source has the columns that the models see, by name and of one kind, and no further ones.
+
+    Raises:
+        DataError: a column is absent, of another kind, or, where `data.inputs` names none, not in the other sources.
+    """
+    kinds = [kind_of(source, column) for column in columns]
+    if ("image" in kinds) != (modality == "image") or (modality == "text" and kinds != ["string"]):
+        raise DataError(f"it is not {modality} data, and the transfer set is: give data of one kind")
+    known = {*columns, settings.label, settings.partition.column}
+    further = [name for name in source.features if name not in known]
+    if further and not settings.inputs:
+        raise DataError(f"it has a column {further[0]!r} that other sources lack: leave it out, or set data.inputs")
+
+
+def _holds_texts(transfer: "Dataset", column: str) -> bool:
+    """Texts are no numbers, and most of them stand in one row only; what repeats are categories."""
+    cells = values(transfer, column)
+    if mostly_numbers(cells):
+        return False
+    present = [name for name in names_of(cells) if name is not None]
+    return 2 * len(set(present)) > len(present)
 
 
 def fit(settings: Data, columns: tuple[str, ...], modality: Modality, transfer: "Dataset") -> Encoder:

@@ -74,6 +74,7 @@ class FederatedData:
         transfer: the public transfer set; its labels are None unless `data.transfer_labels`.
         test: the test set.
         transfer_digest: SHA-256 over the transfer set's inputs in their order and over the class map.
+        notes: what was passed over when the data were read and split, a line each.
     """
 
     modality: Modality
@@ -85,6 +86,7 @@ class FederatedData:
     transfer: Examples
     test: Examples
     transfer_digest: bytes
+    notes: tuple[str, ...] = ()
 
 
 def transfer_digest(transfer: Examples, classes: tuple[str, ...]) -> bytes:

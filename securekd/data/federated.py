@@ -4,17 +4,19 @@ Every draw is derived from the seed for its own purpose: which rows are public, 
 number of clients nor on the partition.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from securekd.data.columns import names, take
-from securekd.data.encode import Encoder, fit, input_columns, modality_of
+from securekd.data.encode import Encoder, fit, input_columns, modality_of, refuse_other_columns
 from securekd.data.examples import Array, Examples, FederatedData, transfer_digest
 from securekd.data.labels import class_map, labels
 from securekd.data.partition import institutions, partition
-from securekd.data.sources import identity, load
+from securekd.data.sources import identity, open_source
 from securekd.data.split import Content, Pool, fill, refuse_overlap
+from securekd.data.tables import TableEncoder
 from securekd.errors import DataError
 from securekd.experiment import Data
 from securekd.randomness import Randomness
@@ -25,12 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One data set, the rows of it that are still to be dealt, and the number of its first row."""
+    """One data set, the rows of it that are still to be dealt, the number of its first row, what was passed over."""
 
     name: str
     data: "Dataset"
     pool: Pool
     first_id: int
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,13 @@ def load_federated(settings: Data, clients: int | None, seed: int) -> FederatedD
     random = Randomness("seeded", seed)
     sources = _open(settings, random)
     _check_counts(settings, sources)
-    encoder, transfer, test, private = _split(settings, sources)
+    encoder, (transfer, test, private), left_out = _split(settings, sources)
     schemas = (sources.private.data, sources.transfer.data, sources.test.data)
     classes = class_map(settings.label, schemas, (transfer.data, test.data))
     known = labels(transfer.data, settings.label, classes, "transfer") if settings.transfer_labels else None
     public = transfer.examples(encoder, known)
     held = private.examples(encoder, labels(private.data, settings.label, classes, "private"))
+    unknown = encoder.unknown(private.data) if isinstance(encoder, TableEncoder) else ()
     column = settings.partition.column
     values = None if column is None else names(private.data, column)
     assert held.labels is not None
@@ -93,6 +97,7 @@ def load_federated(settings: Data, clients: int | None, seed: int) -> FederatedD
         transfer=public,
         test=test.examples(encoder, labels(test.data, settings.label, classes, "test")),
         transfer_digest=transfer_digest(public, classes),
+        notes=(*_said_of(sources), *left_out, *unknown),
     )
 
 
@@ -104,9 +109,10 @@ def _open(settings: Data, random: Randomness) -> Sources:
         nonlocal rows
         key = identity(name)
         if key not in opened:
-            data = load(name)
-            opened[key] = Source(name, data, Pool(len(data), random.public("data", "split", len(opened))), rows)
-            rows += len(data)
+            found = open_source(name)
+            pool = Pool(len(found.data), random.public("data", "split", len(opened)))
+            opened[key] = Source(name, found.data, pool, rows, found.notes)
+            rows += len(found.data)
         return opened[key]
 
     return Sources(
@@ -139,24 +145,34 @@ def _check_counts(settings: Data, sources: Sources) -> None:
             )
 
 
-def _split(settings: Data, sources: Sources) -> tuple[Encoder, Part, Part, Part]:
-    """The encoder, fitted on the transfer set alone, and the transfer, test and private rows, which do not overlap."""
+def _said_of(sources: Sources) -> list[str]:
+    """What was passed over in each source, told once."""
+    distinct = {source.name: source for source in (sources.private, sources.transfer, sources.test)}
+    return [f"{name!r}: {note}" for name, source in distinct.items() for note in source.notes]
+
+
+def _split(settings: Data, sources: Sources) -> tuple[Encoder, tuple[Part, Part, Part], tuple[str, ...]]:
+    """The encoder, fitted on the transfer set alone; transfer, test and private rows without overlap; what was left."""
     columns = input_columns(sources.private.data, settings)
-    modality = modality_of(sources.private.data, columns, settings)
-    for public_source in (sources.transfer, sources.test):
-        if modality_of(public_source.data, columns, settings) != modality:
-            raise DataError(
-                f"{public_source.name!r} is not {modality} data, and {sources.private.name!r} is: give data of one kind"
-            )
     rows = sources.transfer.pool.next(settings.transfer)
-    encoder = fit(settings, columns, modality, take(sources.transfer.data, rows))
+    with _named(sources.transfer):
+        drawn = take(sources.transfer.data, rows)
+        modality = modality_of(drawn, columns, settings)
+        encoder = fit(settings, columns, modality, drawn)
+    for source in (sources.private, sources.transfer, sources.test):
+        with _named(source):
+            refuse_other_columns(source.data, columns, modality, settings)
     whole = modality == "tabular"  # equal rows of a table are different records
     parts = [Part(sources.transfer, _reader(sources.transfer, encoder)(rows))]
-    tested = _test_rows(settings, sources)
+    tested, left_out = _test_rows(settings, sources), []
     for name, source, count in (("test", sources.test, tested), ("private", sources.private, settings.private)):
         earlier = [] if whole else [part for part in parts if part.source is source]
         avoid = {key for part in earlier for key in part.content.keys}
+        before = len(source.pool)
         parts.append(Part(source, fill(source.pool, count, _reader(source, encoder), avoid, name)))
+        copies = before - len(source.pool) - len(parts[-1].content.rows)
+        if copies:
+            left_out.append(f"{source.name!r}: {copies} copies of public rows were left out of the {name} set")
     transfer, test, private = parts
     for one, other, called in (
         (transfer, private, ("transfer", "private")),
@@ -165,14 +181,24 @@ def _split(settings: Data, sources: Sources) -> tuple[Encoder, Part, Part, Part]
     ):
         if one.source is not other.source:
             refuse_overlap(one.content.keys, other.content.keys, called, chance=whole)
-    return encoder, transfer, test, private
+    return encoder, (transfer, test, private), tuple(left_out)
+
+
+@contextmanager
+def _named(source: Source) -> Iterator[None]:
+    """Put the source's name before what is wrong with it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{source.name!r}: {error}") from error
 
 
 def _reader(source: Source, encoder: Encoder) -> Callable[[Array], Content]:
     def read(rows: Array) -> Content:
-        data = take(source.data, rows)
-        inputs = encoder.encode(data)
-        return Content(rows, inputs, encoder.keys(data, inputs))
+        with _named(source):
+            data = take(source.data, rows)
+            inputs = encoder.encode(data)
+            return Content(rows, inputs, encoder.keys(data, inputs))
 
     return read
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from securekd.data.cells import refuse_alike
 from securekd.data.examples import Array
 from securekd.errors import DataError
 from securekd.experiment import Partition
@@ -58,14 +59,16 @@ def institutions(column_values: Sequence[str | None] | None, column: str | None)
     """The values of the partition column, sorted: one client each.
 
     Raises:
-        DataError: if a value is missing.
+        DataError: if a value is missing, or if two institutions have names that people would take for one.
     """
     if column_values is None:
         raise DataError("a partition by column needs the values of that column")
     missing = sum(value is None for value in column_values)
     if missing:
         raise DataError(f"{missing} private rows have no value in the partition column {column!r}: fill or remove them")
-    return tuple(sorted({str(value) for value in column_values}))
+    found = sorted({str(value) for value in column_values})
+    refuse_alike(found, f"the partition column {column!r}")
+    return tuple(found)
 
 
 def _by_column(

@@ -6,11 +6,12 @@ cache folder, and nothing looks for the network. Only `hub:NAME` goes there, and
 
 import os
 import re
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from securekd.data.reading import SUFFIXES, first_line, read_rows
 from securekd.errors import DataError
 from securekd.plugins import load_plugin
 
@@ -24,7 +25,14 @@ HUB_SECONDS = 5.0
 
 _HUB = re.compile(r"hub:(?P<name>[\w.-]+(/[\w.-]+)?)(:(?P<split>[^:]+))?")
 _PLUGIN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_INDEX = re.compile(r"__index_level_\d+__")
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A data set, and what was passed over when it was read, a line each."""
+
+    data: "Dataset"
+    notes: tuple[str, ...] = ()
 
 
 def load(source: str) -> "Dataset":
@@ -41,17 +49,22 @@ def load(source: str) -> "Dataset":
         DataError: if there is no such source, if it cannot be read, or if it has no rows.
         SettingError: if a `module:attribute` cannot be imported.
     """
+    return open_source(source).data
+
+
+def open_source(source: str) -> Opened:
+    """Load a data set, as `load` does, and say what was passed over."""
     if source == "digits":
-        data = _digits()
+        opened = Opened(_digits())
     elif source.startswith("hub:"):
-        data = _hub(source)
+        opened = Opened(_hub(source))
     elif _PLUGIN.fullmatch(source):
-        data = _plugin(source)
+        opened = Opened(_plugin(source))
     else:
-        data = _local(expand(source))
-    if len(data) == 0:
+        opened = _local(expand(source))
+    if len(opened.data) == 0:
         raise DataError(f"{source!r} has no rows")
-    return data
+    return opened
 
 
 def identity(source: str) -> str:
@@ -81,60 +94,20 @@ def expand(path: str) -> Path:
         raise DataError(f"{path!r} has a $ without a name: write ${{NAME}}, or $$ for the sign itself") from error
 
 
-def _local(path: Path) -> "Dataset":
+def _local(path: Path) -> Opened:
     if not path.exists():
         raise DataError(f"no file or folder {str(path)!r}: give {KINDS}")
     if path.is_dir():
-        return _image_folder(path)
-    readers: dict[str, Callable[[Path], Any]] = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    if path.suffix.lower() not in readers:
+        return Opened(_image_folder(path))
+    if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"cannot tell what {str(path)!r} is: give {KINDS}")
-    if path.stat().st_size == 0:
-        raise DataError(f"{str(path)!r} is empty")
-    try:
-        return _in_memory(readers[path.suffix.lower()](path), path)
-    except (ValueError, TypeError, OSError, NotImplementedError) as error:  # pyarrow's errors derive from these
-        raise DataError(f"cannot read {str(path)!r}: {first_line(error)}") from error
-
-
-def _in_memory(table: Any, path: Path) -> "Dataset":
-    import pyarrow as pa
     from datasets import Dataset
 
-    table = table.select([i for i, name in enumerate(table.column_names) if not _INDEX.fullmatch(name)])
-    twice = {name for name in table.column_names if table.column_names.count(name) > 1}
-    if twice:
-        raise DataError(f"{str(path)!r} has more than one column {min(twice)!r}: rename one")
-    for i, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            plain = field.with_type(field.type.value_type)
-            table = table.set_column(i, plain, table.column(i).cast(plain.type))
-    return Dataset(table)
-
-
-def _read_csv(path: Path) -> Any:
-    import pyarrow as pa
-    from pyarrow import csv
-
-    parse = csv.ParseOptions(newlines_in_values=True)
-    with csv.open_csv(path, parse_options=parse) as reader:
-        columns = reader.schema.names
-    convert = csv.ConvertOptions(
-        column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=True, null_values=["", "NaN", "nan"]
-    )
-    return csv.read_csv(path, parse_options=parse, convert_options=convert)
-
-
-def _read_jsonl(path: Path) -> Any:
-    from pyarrow import json
-
-    return json.read_json(path)
-
-
-def _read_parquet(path: Path) -> Any:
-    from pyarrow import parquet
-
-    return parquet.ParquetFile(path).read()  # the schema's metadata carries the Hub's features (Image, ClassLabel)
+    rows = read_rows(path)
+    try:
+        return Opened(Dataset(rows.table), rows.notes)
+    except (ValueError, TypeError) as error:  # a type that datasets does not know
+        raise DataError(f"cannot read {str(path)!r}: {first_line(error)}") from error
 
 
 def _image_folder(path: Path) -> "Dataset":
@@ -207,8 +180,3 @@ def _reach_hub(source: str) -> None:
             f"cannot load {source!r}: {constants.ENDPOINT} is out of reach ({first_line(error)}); "
             "set HF_HUB_OFFLINE=1 to use a copy in the cache, or give a local .parquet file"
         ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__).strip()

@@ -3,7 +3,7 @@
 A declared column (`data.columns`) takes its range or its categories from the declaration. Any other column is fitted
 on the public transfer set: no value of a private row changes how another row is encoded. A number is scaled to [0, 1]
 and clipped, and lies in the middle where it is missing; a category becomes one-hot, and all zeros where it is missing
-or unknown (a `?` in the transfer set is a category like any other).
+or unknown. What is missing, and what a number, `securekd.data.cells` says.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from securekd.data.columns import kind_of, names, numbers
+from securekd.data.cells import listed, mostly_numbers, name_of, range_of, scaled
+from securekd.data.columns import class_names, kind_of, names, numbers, values
 from securekd.data.content import table_keys
 from securekd.data.examples import Array
 from securekd.errors import DataError
@@ -41,10 +42,9 @@ class Number:
         Raises:
             DataError: if a value is not a number.
         """
-        values = numbers(rows, self.name)
-        scaled: Array = (np.clip(values, self.low, self.high) - self.low) / ((self.high - self.low) or 1.0)
-        scaled[np.isnan(scaled)] = 0.5
-        return scaled.astype(np.float32)[:, np.newaxis]
+        inside = scaled(values(rows, self.name), self.low, self.high, f"column {self.name!r}")
+        inside[np.isnan(inside)] = 0.5
+        return inside.astype(np.float32)[:, np.newaxis]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class Category:
     def encode(self, rows: "Dataset") -> Array:
         """Float32 (N, categories)."""
         index = {category: i for i, category in enumerate(self.categories)}
-        codes = np.array([index.get(name, -1) if name is not None else -1 for name in names(rows, self.name)])
+        found = names(rows, self.name, self.categories)
+        codes = np.array([index.get(name, -1) if name is not None else -1 for name in found])
         one_hot: Array = codes[:, np.newaxis] == np.arange(self.width)
         return one_hot.astype(np.float32)
 
@@ -88,10 +89,24 @@ class TableEncoder:
         """
         return np.concatenate([column.encode(rows) for column in self.columns], axis=1)
 
+    def unknown(self, rows: "Dataset") -> tuple[str, ...]:
+        """What is encoded as none although it is there: a line for each column with categories that are not known."""
+        notes = []
+        for column in self.columns:
+            if isinstance(column, Category):
+                found = names(rows, column.name, column.categories)
+                other = [name for name in found if name is not None and name not in column.categories]
+                if other:
+                    notes.append(
+                        f"column {column.name!r}: {len(other)} of {len(found)} private values, such as "
+                        f"{listed(other[:1])}, are none of the public categories, and count as none"
+                    )
+        return tuple(notes)
+
     def keys(self, rows: "Dataset", inputs: Array) -> list[bytes]:
         """Keys of the values themselves: encoded, those beyond a range or outside the categories would look alike."""
         measured = [numbers(rows, column.name) for column in self.columns if isinstance(column, Number)]
-        named = [names(rows, column.name) for column in self.columns if isinstance(column, Category)]
+        named = [names(rows, column.name, column.categories) for column in self.columns if isinstance(column, Category)]
         return table_keys(np.array(measured).T, list(zip(*named, strict=True)), len(rows))
 
 
@@ -104,7 +119,7 @@ def fit_table(columns: tuple[str, ...], declared: Mapping[str, Column], transfer
     """
     for name in declared:
         if name not in columns:
-            raise DataError(f"data.columns declares {name!r}, which is no input; inputs are {', '.join(columns)}")
+            raise DataError(f"data.columns declares {name!r}, which is no input; inputs are {listed(columns, str)}")
     return TableEncoder(
         tuple(
             _declared(name, declared[name], transfer) if name in declared else _fitted(name, transfer)
@@ -117,35 +132,26 @@ def _declared(name: str, column: Column, transfer: "Dataset") -> Number | Catego
     kind_of(transfer, name)  # refuses what can be neither
     if column.low is not None and column.high is not None:
         return Number(name, column.low, column.high)
-    return Category(name, column.categories)
+    return Category(name, tuple(name_of(category, column.categories) or category for category in column.categories))
 
 
 def _fitted(name: str, transfer: "Dataset") -> Number | Category:
-    """A string column is a number where each of its values in the transfer set reads as one."""
+    """A string column is one of numbers where most of its values in the transfer set are."""
     kind = kind_of(transfer, name)
     if kind == "class":
-        return Category(name, tuple(transfer.features[name].names))
+        return Category(name, class_names(transfer, name))
+    column = values(transfer, name)
     present = {value for value in names(transfer, name) if value is not None}
     if not present:
         raise DataError(f"column {name!r} has no value in the transfer set: declare it in data.columns")
-    if kind == "number" or _all_finite(transfer, name):
-        values = numbers(transfer, name)
-        finite = values[np.isfinite(values)]
-        if not len(finite):
+    if kind == "number" or mostly_numbers(column):
+        found = range_of(column, f"column {name!r}")
+        if found is None:
             raise DataError(f"column {name!r} has no finite value in the transfer set: declare it in data.columns")
-        return Number(name, float(finite.min()), float(finite.max()))
+        return Number(name, *found)
     if len(present) > FREE_TEXT and 2 * len(present) > len(transfer):
         raise DataError(
             f"column {name!r} has {len(present)} different values in {len(transfer)} transfer rows, like free text: "
             "name it alone in data.inputs to read it as text, leave it out there, or declare its categories"
         )
     return Category(name, tuple(sorted(present)))
-
-
-def _all_finite(transfer: "Dataset", name: str) -> bool:
-    """Whether each value that is there reads as a finite number."""
-    try:
-        values = numbers(transfer, name)
-    except DataError:
-        return False
-    return bool(np.isfinite(values).sum() == sum(v is not None for v in names(transfer, name)))

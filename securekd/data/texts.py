@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from securekd.data.columns import names
+from securekd.data.columns import texts
 from securekd.data.content import text_keys
 from securekd.data.examples import Array
-from securekd.data.sources import expand, first_line
+from securekd.data.reading import first_line
+from securekd.data.sources import expand
 from securekd.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,14 +57,14 @@ class TextEncoder:
             DataError: if the column is absent.
         """
         ids = np.full((len(rows), self.length), PAD, dtype=np.int64)
-        for i, tokens in enumerate(self.tokenize(_texts(rows, self.column))):
+        for i, tokens in enumerate(self.tokenize(texts(rows, self.column))):
             kept = [token or self.unknown for token in tokens[: self.length]] or [self.unknown]
             ids[i, : len(kept)] = kept
         return ids
 
     def keys(self, rows: "Dataset", inputs: Array) -> list[bytes]:
         """Keys of the whole texts."""
-        return text_keys(_texts(rows, self.column))
+        return text_keys(texts(rows, self.column))
 
 
 def fit_text(column: str, tokenizer: str, vocabulary: int, length: int, transfer: "Dataset") -> TextEncoder:
@@ -76,12 +77,12 @@ def fit_text(column: str, tokenizer: str, vocabulary: int, length: int, transfer
     if tokenizer == "bytes":
         return TextEncoder(column, length, 256 + BYTE_OFFSET, UNKNOWN, _bytes(length))
     if tokenizer == "transfer":
-        learnt = learn(_texts(transfer, column), vocabulary)
+        learnt = learn(texts(transfer, column), vocabulary)
         return TextEncoder(column, length, learnt.get_vocab_size(), UNKNOWN, _fast(learnt))
     return _local(column, tokenizer, length)
 
 
-def learn(texts: list[str], vocabulary: int) -> Any:
+def learn(corpus: list[str], vocabulary: int) -> Any:
     """Learn a byte-level BPE vocabulary (Sennrich et al. 2016) of lower-cased texts: [PAD], [UNK], bytes, merges.
 
     Bytes as the alphabet leave no text without ids, in any script. The `tokenizers` library's WordPiece trainer would
@@ -99,21 +100,17 @@ def learn(texts: list[str], vocabulary: int) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    learnt.train_from_iterator(texts, trainer)
+    learnt.train_from_iterator(corpus, trainer)
     learnt.encode_special_tokens = True  # a text that spells "[PAD]" is no padding
     return learnt
 
 
-def _texts(rows: "Dataset", column: str) -> list[str]:
-    return [text or "" for text in names(rows, column)]
-
-
 def _fast(tokenizer: Any) -> Tokenize:
-    return lambda texts: [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    return lambda given: [encoding.ids for encoding in tokenizer.encode_batch(given, add_special_tokens=False)]
 
 
 def _bytes(length: int) -> Tokenize:
-    return lambda texts: [[byte + BYTE_OFFSET for byte in text.encode(errors="replace")[:length]] for text in texts]
+    return lambda given: [[byte + BYTE_OFFSET for byte in text.encode(errors="replace")[:length]] for text in given]
 
 
 def _local(column: str, tokenizer: str, length: int) -> TextEncoder:
@@ -135,8 +132,8 @@ def _local(column: str, tokenizer: str, length: int) -> TextEncoder:
         )
     unknown = int(loaded.unk_token_id or UNKNOWN)
 
-    def tokenize(texts: list[str]) -> list[list[int]]:
-        cut: list[list[int]] = loaded(texts, truncation=True, max_length=length, split_special_tokens=True)["input_ids"]
+    def tokenize(given: list[str]) -> list[list[int]]:
+        cut: list[list[int]] = loaded(given, truncation=True, max_length=length, split_special_tokens=True)["input_ids"]
         return cut
 
     return TextEncoder(column, length, len(loaded), unknown, tokenize)

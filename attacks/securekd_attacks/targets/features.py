@@ -17,11 +17,13 @@ WIDEST = 128
 def record_features(inputs: Inputs) -> FloatArray:
     """Features of records, shape (n, D): an array's own values (projected where there are many), or hashed trigrams.
 
+    Give all sides at once: a missing value (NaN) becomes its column's mean, and which values are missing is added.
+
     Raises:
         TooFewRecords: no record.
     """
     if isinstance(inputs, np.ndarray):
-        flat = inputs.reshape(len(inputs), -1).astype(np.float64)
+        flat = _filled(inputs.reshape(len(inputs), -1).astype(np.float64))
         if flat.shape[1] <= WIDEST:
             return flat
         directions = np.random.default_rng(0).standard_normal((flat.shape[1], WIDEST)) / np.sqrt(flat.shape[1])
@@ -30,6 +32,15 @@ def record_features(inputs: Inputs) -> FloatArray:
     if isinstance(inputs[0], str):
         return text_features([str(text) for text in inputs])
     return text_features([json.dumps(row, sort_keys=True) for row in inputs])
+
+
+def _filled(flat: FloatArray) -> FloatArray:
+    missing = np.isnan(flat)
+    if not missing.any():
+        return flat
+    known = np.where(missing, 0.0, flat)
+    means = known.sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
+    return np.concatenate([np.where(missing, means, flat), missing[:, missing.any(axis=0)]], axis=1)
 
 
 def altered(inputs: Inputs, strength: float, rng: np.random.Generator) -> Inputs | None:
@@ -53,7 +64,7 @@ def altered(inputs: Inputs, strength: float, rng: np.random.Generator) -> Inputs
 
 def _noisy(array: NDArray[np.generic], strength: float, rng: np.random.Generator) -> NDArray[np.generic]:
     values = array.astype(np.float64)
-    noisy = values + strength * values.std() * rng.standard_normal(array.shape)
+    noisy = values + strength * np.nanstd(values) * rng.standard_normal(array.shape)
     if array.dtype.kind in "iu":
         noisy = np.rint(np.clip(noisy, values.min(), values.max()))
     result: NDArray[np.generic] = noisy.astype(array.dtype)

@@ -14,7 +14,7 @@ from securekd_attacks.errors import BadLabels, OverlappingRecords, ShapeMismatch
 from securekd_attacks.inputs import FloatArray, IntArray
 
 Inputs = Sequence[str] | Sequence[Mapping[str, object]] | NDArray[np.generic]
-"""Texts, rows with named columns, or an array of shape (n, ...)."""
+"""Texts, rows with named columns (None where a value is missing), or an array of shape (n, ...) (NaN there)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,8 @@ class Records:
         inputs: n texts, n rows with named columns, or an array of shape (n, ...).
         ids: n distinct names, by which reports name the most exposed; `content_ids` makes them of the content.
         labels: shape (n,), integers from 0; None where there are none.
+        columns: names of the inputs' columns, in the order in which they reach a target; None where they have none.
+        notes: what was passed over when the records were read, a line each.
 
     Raises:
         TooFewRecords: no record.
@@ -36,6 +38,8 @@ class Records:
     inputs: Inputs
     ids: tuple[str, ...]
     labels: IntArray | None = None
+    columns: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.inputs) == 0:

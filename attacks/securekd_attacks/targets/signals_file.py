@@ -27,7 +27,7 @@ from securekd_attacks.signals import scaled_logit
 from securekd_attacks.targets import reading
 from securekd_attacks.targets.errors import BadAnswer, BadSignalsFile
 from securekd_attacks.targets.features import record_features
-from securekd_attacks.targets.records import Records
+from securekd_attacks.targets.records import Records, joined
 from securekd_attacks.targets.sides import References, Sides, shadow_signals
 
 _OUTPUTS = {"log_probs": reading.of_log_probs, "probs": reading.of_probabilities, "logits": reading.of_logits}
@@ -120,7 +120,11 @@ class SignalsFile:
             ShapeMismatch: a record whose id is unknown here, or that is on another side than `membership` says.
             BadLabels: a record with another label than here.
         """
-        parts = [self._side(records, inside) for records, inside in ((members, True), (nonmembers, False))]
+        features = record_features(joined([members.inputs, nonmembers.inputs]))
+        parts = [
+            replace(self._side(members, inside=True), features=features[: len(members)]),
+            replace(self._side(nonmembers, inside=False), features=features[len(members) :]),
+        ]
         whole = self.sides()
         return Sides(parts[0], parts[1], whole.population, whole.shadows)
 
@@ -138,7 +142,7 @@ class SignalsFile:
             wrong = records.ids[int(np.argmax(records.labels != self.labels[rows]))]
             raise BadLabels(f"{self.name} has another label", value=wrong, remedy="give the same records")
         texts = [str(text) for text in records.inputs] if isinstance(records.inputs[0], str) else None
-        return replace(self._signals.take(rows), features=record_features(records.inputs), texts=texts)
+        return replace(self._signals.take(rows), texts=texts)
 
     def references(self) -> References:
         """Take all models for references. Whose they are is said by `ids`."""
