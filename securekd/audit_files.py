@@ -6,6 +6,7 @@ matched by name, in the order of the first file's columns, and a column is one o
 
 import datetime
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,7 @@ _PLURAL = {"labels": "label", "ids": "id"}
 
 SUFFIXES = (*TABLES, ".npz")
 
-CLASSES = 2**31
-"""More classes than any model tells apart."""
+_CLASS = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _texts(file: _File, columns: Columns) -> tuple[tuple[str, ...], Inputs]:
     bad = [row for row, text in enumerate(texts, start=1) if not isinstance(text, str) or not text]
     if bad:
         raise DataError(f"{str(file.path)!r}: row {bad[0]} has no text in {columns.text!r}: leave it out")
-    return (columns.text,), texts
+    return (), texts
 
 
 def _from_tables(files: Sequence[_File], columns: Columns) -> list[tuple[tuple[str, ...], Inputs]]:
@@ -173,19 +173,19 @@ def _numeric(columns: "Sequence[pa.ChunkedArray]") -> bool:
     """Whether a column is one of numbers, over all files together."""
     import pyarrow as pa
 
-    kinds = {column.type for column in columns}
-    if any(not (_is_number(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)) for kind in kinds):
+    written = [column for column in columns if not _is_number(column.type)]
+    if any(not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)) for column in written):
         return False
-    strings = [chunk.cast(pa.string()) for column in columns for chunk in column.chunks]
-    return mostly_numbers(pa.chunked_array(strings, pa.string()))
+    if all(column.null_count == len(column) for column in written):
+        return True
+    return mostly_numbers(pa.chunked_array([chunk.cast(pa.string()) for column in columns for chunk in column.chunks]))
 
 
 def _is_number(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    return bool(
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or kind == pa.null()
-    )
+    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return bool(numeric or pa.types.is_boolean(kind) or pa.types.is_null(kind))
 
 
 def _numbers(file: _File, table: "pa.Table", name: str) -> Any:
@@ -210,8 +210,8 @@ def _cell(file: _File, name: str, value: Any) -> Any:
     if isinstance(value, bool | int | float) and not (isinstance(value, float) and math.isinf(value)):
         return value
     raise DataError(
-        f"column {name!r} of {str(file.path)!r} holds {type(value).__name__} ({str(value)[:20]!r}), which no target takes: "
-        "give numbers or texts; pictures go into a .npz file as arrays"
+        f"column {name!r} of {str(file.path)!r} holds {type(value).__name__} ({str(value)[:20]!r}), which no target "
+        "takes: give numbers or texts; pictures go into a .npz file as arrays"
     )
 
 
@@ -247,9 +247,10 @@ def _labels(file: _File, columns: Columns) -> Any:
         name = name_of(value)
         if name is None:
             raise DataError(
-                f"{str(file.path)!r}: row {row} has other columns than the first, or no {columns.label!r}: label all, or none"
+                f"{str(file.path)!r}: row {row} has other columns than the first, or no {columns.label!r}: "
+                "label all records, or none"
             )
-        if not (name.isascii() and name.isdecimal()) or int(name) >= CLASSES:
+        if not _CLASS.fullmatch(name):
             raise DataError(
                 f"{str(file.path)!r}: label {str(value)[:40]!r} in row {row} is no integer from 0: give class numbers"
             )
