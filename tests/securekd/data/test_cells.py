@@ -99,10 +99,8 @@ def test_what_could_be_read_in_two_ways_is_refused_with_the_remedy(cell: str, re
     assert "\n" not in str(caught.value)
 
 
-TABLE = [
-    ("age", "colour", "label"),
-    *((str(20 + i % 60), ("red", "blue")[i % 2], ("a", "b")[i % 3 % 2]) for i in range(90)),
-]
+HEAD = ("age", "colour", "label")
+BODY = [(str(20 + i % 60), ("red", "blue")[i % 2], ("a", "b")[i % 3 % 2]) for i in range(89)]
 
 
 @pytest.mark.parametrize("word", ["NA", "#N/A", "n/a", "NULL", "", "?"])
@@ -111,7 +109,7 @@ def test_one_missing_word_among_numbers_leaves_the_column_one_of_numbers(
     write_csv: Callable[..., str], word: str, seed: int
 ) -> None:
     """Whether the draw put it into the transfer set or not."""
-    body = [("age", "colour", "label"), (word, "red", "a"), *TABLE[2:]]
+    body = [HEAD, (word, "red", "a"), *BODY]
     data = load_federated(Data(source=write_csv(body), transfer=30, test=20), 3, seed)
     assert data.input_shape == (3,), "a number and two colours"
     rows = np.concatenate([split.inputs for split in (*data.clients, data.transfer, data.test)])
@@ -122,7 +120,7 @@ def test_one_missing_word_among_numbers_leaves_the_column_one_of_numbers(
 
 @pytest.mark.parametrize("word", ["26,000", "27,3", "<5", "#DIV/0!", "x"])
 def test_what_is_refused_does_not_depend_on_the_draw(write_csv: Callable[..., str], word: str) -> None:
-    body = [("age", "colour", "label"), (f'"{word}"', "red", "a"), *TABLE[2:]]
+    body = [HEAD, (f'"{word}"', "red", "a"), *BODY]
     settings = Data(source=write_csv(body), transfer=30, test=20)
     for seed in range(5):
         with pytest.raises(DataError, match=r"table\.csv': column 'age' is read as numbers, and 1 of ") as caught:
@@ -200,7 +198,6 @@ def test_integers_beyond_2_to_the_53_keep_their_distances(start: int) -> None:
     encoder = fit_table(("t",), {}, rows)
     assert encoder.columns == (Number("t", start, start + 4),)
     assert encoder.encode(rows)[:, 0].tolist() == [0.0, 0.25, 0.5, 1.0]
-    assert len(set(encoder.keys(rows, encoder.encode(rows)))) >= 2
 
 
 def test_unsigned_integers_and_declared_ranges_beyond_2_to_the_53() -> None:
@@ -212,15 +209,7 @@ def test_unsigned_integers_and_declared_ranges_beyond_2_to_the_53() -> None:
     assert encoder.encode(rows)[:, 0].tolist() == pytest.approx([0.5, 1.0, 0.5, 0.0])
 
 
-ALIKE = [
-    ("ill", "ill."),
-    ("ill", "Ill"),
-    ("New York", "New  York"),
-    ("1.5", "1.50"),
-    ("10", "1e1"),
-    ("7", "007"),
-    ("a;", "a"),
-]
+ALIKE = [("ill", "ill."), ("ill", "Ill"), ("New York", "New  York"), ("1.5", "1.50"), ("10", "1e1"), ("7", "007")]
 DIFFERENT = [("a", "A"), ("C", "C++"), ("1", "2"), ("ill", "well"), ("St. Mary", "St Mary"), ("?", "!"), (".", ",")]
 
 
@@ -247,16 +236,16 @@ def test_one_class_in_two_files_stays_one(write_csv: Callable[..., str], other: 
 
 @pytest.mark.parametrize("dot", ["ill.", "Ill", "ILL", "ill;"])
 def test_one_class_spelt_twice_is_refused(write_csv: Callable[..., str], dot: str) -> None:
-    def file(name: str, ill: str) -> str:
-        return write_csv([("x", "label"), *((i + len(ill), (ill, "well")[i % 2]) for i in range(60))], name)
+    def file(name: str, ill: str, start: int) -> str:
+        return write_csv([("x", "label"), *((i, (ill, "well")[i % 2]) for i in range(start, start + 60))], name)
 
+    one, other = file("one.csv", "ill", 0), file("other.csv", dot, 100)
     for settings in (
-        Data(source=file("a.csv", "ill"), test_source=file("b.csv", dot), transfer=20),
-        Data(source=file("c.csv", dot), transfer_source=file("d.csv", "ill"), transfer=20, test=10),
+        Data(source=one, test_source=other, transfer=20),
+        Data(source=other, transfer_source=one, transfer=20, test_source=file("third.csv", "ill", 200)),
     ):
-        with pytest.raises(DataError, match=r"look like one name spelt twice|is in no public place") as caught:
+        with pytest.raises(DataError, match="look like one name spelt twice") as caught:
             load_federated(settings, 2, 0)
-        assert "look like one name" in str(caught.value)
         assert repr(dot) in str(caught.value)
 
 
@@ -299,9 +288,8 @@ def test_one_column_of_numbers_is_a_table_and_keeps_its_rows(write_csv: Callable
 
 
 def test_one_column_of_categories_is_a_table_and_keeps_its_rows(write_csv: Callable[..., str]) -> None:
-    source = write_csv(
-        [("x", "label"), *((("New York", "Rome", "Bern")[i % 3], ("a", "b")[i % 2]) for i in range(300))]
-    )
+    cities = ("New York", "Rome", "Bern")
+    source = write_csv([("x", "label"), *((cities[i % 3], ("a", "b")[i % 2]) for i in range(300))])
     data = load_federated(Data(source=source, transfer=50, test=50), 3, 0)
     assert (data.modality, data.input_shape) == ("tabular", (3,))
     assert sum(map(len, data.clients)) == 200
@@ -309,16 +297,8 @@ def test_one_column_of_categories_is_a_table_and_keeps_its_rows(write_csv: Calla
 
 def test_one_column_of_texts_is_text_though_some_are_numbers(write_csv: Callable[..., str]) -> None:
     texts = ["2024", "NA", *(f"sentence number {i}" for i in range(118))]
-    data = load_federated(
-        Data(
-            source=write_csv([("t", "label"), *((t, "ab"[i % 2]) for i, t in enumerate(texts))]),
-            transfer=40,
-            test=20,
-            vocabulary=300,
-        ),
-        2,
-        0,
-    )
+    source = write_csv([("t", "label"), *((text, "ab"[i % 2]) for i, text in enumerate(texts))])
+    data = load_federated(Data(source=source, transfer=40, test=20, vocabulary=300), 2, 0)
     assert data.modality == "text"
 
 
