@@ -52,6 +52,7 @@ class Preview(_Part):
     download_bytes_per_client: float
     fedavg_bytes_per_client: float
     aggregation_s: float
+    notes: tuple[str, ...]
 
 
 def preview(plan: Plan) -> Preview:
@@ -88,6 +89,7 @@ def preview(plan: Plan) -> Preview:
         download_bytes_per_client=rounds * sum(_total(r.download) for r in rehearsed) / clients + lessons,
         fedavg_bytes_per_client=4 * rounds * float(np.mean(weights)),
         aggregation_s=aggregation_s,
+        notes=plan.data.notes,
     )
 
 

@@ -256,6 +256,7 @@ class Holdings(_Part):
     counts: tuple[tuple[int, ...], ...] = Field(description="clients × classes")
     transfer: int
     test: int
+    notes: tuple[str, ...] = Field((), description="what was passed over when the data were read, a line each")
 
 
 class Result(_Part):

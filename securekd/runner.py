@@ -353,6 +353,7 @@ def _holdings(plan: Plan) -> Holdings:
         counts=tuple(map(tuple, held.counts.tolist())),
         transfer=len(plan.data.transfer),
         test=len(plan.data.test),
+        notes=plan.data.notes,
     )
 
 
