@@ -150,8 +150,11 @@ def _raise(error: OSError) -> None:
 
 def _passed(file: Path) -> Passed | None:
     suffix = file.suffix.lower()
-    with file.open("rb") as opened:
-        head = opened.read(_HEAD)
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(_HEAD)
+    except OSError as error:
+        raise DataError(f"cannot read {str(file)!r}: {error.strerror}") from error
     if _DECODED.match(head) and not (_TIFF.match(head) and suffix in RAW_SUFFIXES):
         return None
     if _OTHER.match(head) or suffix in RAW_SUFFIXES | OTHER_SUFFIXES:
