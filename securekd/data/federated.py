@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from securekd.data.columns import names, take
 from securekd.data.encode import Encoder, fit, input_columns, modality_of, refuse_other_columns
 from securekd.data.examples import Array, Examples, FederatedData, transfer_digest
+from securekd.data.images import ImageEncoder, animated
 from securekd.data.labels import class_map, labels
 from securekd.data.partition import institutions, partition
 from securekd.data.sources import identity, open_source
@@ -82,7 +83,6 @@ def load_federated(settings: Data, clients: int | None, seed: int) -> FederatedD
     known = labels(transfer.data, settings.label, classes, "transfer") if settings.transfer_labels else None
     public = transfer.examples(encoder, known)
     held = private.examples(encoder, labels(private.data, settings.label, classes, "private"))
-    unknown = encoder.unknown(private.data) if isinstance(encoder, TableEncoder) else ()
     column = settings.partition.column
     values = None if column is None else names(private.data, column)
     assert held.labels is not None
@@ -97,7 +97,7 @@ def load_federated(settings: Data, clients: int | None, seed: int) -> FederatedD
         transfer=public,
         test=test.examples(encoder, labels(test.data, settings.label, classes, "test")),
         transfer_digest=transfer_digest(public, classes),
-        notes=(*_said_of(sources), *left_out, *unknown),
+        notes=(*_said_of(sources), *left_out, *_said_of_inputs(encoder, private, (transfer, test, private))),
     )
 
 
@@ -149,6 +149,16 @@ def _said_of(sources: Sources) -> list[str]:
     """What was passed over in each source, told once."""
     distinct = {source.name: source for source in (sources.private, sources.transfer, sources.test)}
     return [f"{name!r}: {note}" for name, source in distinct.items() for note in source.notes]
+
+
+def _said_of_inputs(encoder: Encoder, private: Part, parts: tuple[Part, ...]) -> tuple[str, ...]:
+    """What encoding does not show: categories that nobody declared, and frames after the first."""
+    if isinstance(encoder, TableEncoder):
+        return encoder.unknown(private.data)
+    if isinstance(encoder, ImageEncoder):
+        frames = sum(animated(part.data, encoder.column) for part in parts)
+        return (f"of {frames} images with several frames or pages the first is read",) if frames else ()
+    return ()
 
 
 def _split(settings: Data, sources: Sources) -> tuple[Encoder, tuple[Part, Part, Part], tuple[str, ...]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+from securekd.data.folders import read_folder
 from securekd.data.reading import SUFFIXES, first_line, read_rows
 from securekd.errors import DataError
 from securekd.plugins import load_plugin
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 KINDS = "digits, a .csv, .jsonl or .parquet file, a folder of images by class, hub:NAME[:SPLIT] or module:attribute"
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 HUB_SECONDS = 5.0
 """How long the Hub may take to answer before it counts as out of reach."""
 
@@ -98,7 +98,7 @@ def _local(path: Path) -> Opened:
     if not path.exists():
         raise DataError(f"no file or folder {str(path)!r}: give {KINDS}")
     if path.is_dir():
-        return Opened(_image_folder(path))
+        return Opened(*read_folder(path))
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"cannot tell what {str(path)!r} is: give {KINDS}")
     from datasets import Dataset
@@ -108,22 +108,6 @@ def _local(path: Path) -> Opened:
         return Opened(Dataset(rows.table), rows.notes)
     except (ValueError, TypeError) as error:  # a type that datasets does not know
         raise DataError(f"cannot read {str(path)!r}: {first_line(error)}") from error
-
-
-def _image_folder(path: Path) -> "Dataset":
-    from datasets import ClassLabel, Dataset, Features, Image
-
-    classes = sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    files = [
-        (str(file), number)
-        for number, name in enumerate(classes)
-        for file in sorted((path / name).iterdir())
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-    ]
-    if not files:
-        raise DataError(f"no images in {str(path)!r}: it takes one folder for each class, with the images in it")
-    features = Features({"image": Image(), "label": ClassLabel(names=classes)})
-    return Dataset.from_dict({"image": [f for f, _ in files], "label": [n for _, n in files]}, features=features)
 
 
 def _digits() -> "Dataset":
