@@ -1,22 +1,26 @@
-# make demo       the embedded experiment, from a bare checkout to a report
-# make test       lint, types, architecture, and the quick tests (at most 12 minutes on two cores)
-# make test-slow  the long proofs (at most 60 minutes)
+# make demo          the embedded experiment, from a bare checkout to a report
+# make test          lint, types, architecture, and the quick tests (at most 12 minutes on two cores)
+# make test-slow     the long proofs (at most 60 minutes)
+# make test-explore  the property tests with new examples, and the fuzzers (about 20 minutes); what fails becomes an @example
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-explore lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/securekd run
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not explore"
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 -m "slow and not explore"
+
+test-explore: $(VENV)/.test
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -n 2 -m "explore or (hypothesis and not slow)"
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

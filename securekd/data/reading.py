@@ -30,6 +30,9 @@ INDEX = re.compile(r"(Unnamed: \d+(\.\d+)?)?")
 AT_ONCE = 10_000
 """Rows of a CSV file with quotation marks that become Arrow at a time."""
 
+LONGEST_SAID = 300
+"""Characters of a library's message that an error repeats: some print what they read."""
+
 SEEN = 20
 """Rows that are looked at to tell what sets columns apart."""
 
@@ -77,8 +80,9 @@ def read_rows(path: Path) -> Rows:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__).strip()
+    """The first line of an error's message, cut where it is long; or its type where it has none."""
+    said = next(iter(str(error).splitlines()), "").strip() or type(error).__name__
+    return said if len(said) <= LONGEST_SAID else f"{said[:LONGEST_SAID]}..."
 
 
 def decoded(content: bytes) -> str:
