@@ -12,90 +12,124 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from securekd_attacks.targets.errors import BadSignalsFile
+
 LARGEST = 1 << 30
 """Bytes of arrays that any file may hold; a larger file may hold more, up to `INFLATES` times its own size."""
 
 INFLATES = 100
 
 
-def of_npz(path: Path) -> Mapping[str, NDArray[Any]]:
-    """The arrays of a .npz file.
+def of_file(path: Path) -> Mapping[str, NDArray[Any]]:
+    """The arrays of a .npz file, or the columns of a .parquet file, in which lists become further dimensions.
 
     Raises:
-        ValueError: it is none, holds Python objects or one name twice, or is larger inside than it should be.
-        Exception: whatever numpy, zipfile and zlib raise at a damaged archive.
+        BadSignalsFile: it cannot be read, holds something twice, Python objects, empty cells, lists of unequal length,
+            or types other than numbers and texts, or it is much larger inside than outside.
     """
+    try:
+        return _of_npz(path) if path.suffix.lower() == ".npz" else _of_parquet(path)
+    except BadSignalsFile:
+        raise
+    except ImportError as error:
+        raise BadSignalsFile("a .parquet file needs pyarrow", value=error, remedy="pip install pyarrow") from error
+    except Exception as error:  # a damaged file's errors are numpy's, zipfile's, zlib's or pyarrow's own; all mean this
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise _unfit(path, said, "write the .npz or .parquet file anew") from error
+
+
+def _of_npz(path: Path) -> Mapping[str, NDArray[Any]]:
     if not zipfile.is_zipfile(path):
-        raise ValueError("it is no .npz file, as numpy.savez writes one")
+        raise _unfit(path, "it is no .npz file", "write one with numpy.savez")
     with zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-        if len(set(names)) < len(names):
-            raise ValueError("it holds an array twice")
-        size = 0
-        for member in archive.infolist():
-            if not member.filename.endswith(".npy"):
-                raise ValueError(f"{member.filename} in it is no array")
-            with archive.open(member) as file:
-                size += _size(file, member.filename)
-        _refuse_inflated(path, size)
+        members = archive.namelist()
+        strange = [name for name in members if not name.endswith(".npy") or members.count(name) > 1]
+        if strange:
+            raise _unfit(path, f"{strange[0]}, twice or no array", "write the file with numpy.savez")
+        sizes = []
+        for name in members:
+            with archive.open(name) as file:
+                sizes.append(_announced(path, name, file))
+    _refuse_inflated(path, sum(sizes))
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
-def _size(file: IO[bytes], name: str) -> int:
+def _announced(path: Path, name: str, file: IO[bytes]) -> int:
     """Bytes of the array that a .npy header announces."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
     if dtype.hasobject:
-        raise ValueError(f"{name} holds Python objects")
+        raise _unfit(path, f"{name} holds Python objects", "store numbers, or texts with astype(str)")
     return math.prod(shape) * dtype.itemsize
 
 
-def of_parquet(path: Path) -> Mapping[str, NDArray[Any]]:
-    """The columns of a .parquet file; lists of equal length become further dimensions.
+def _of_parquet(path: Path) -> Mapping[str, NDArray[Any]]:
+    from pyarrow import parquet, types
 
-    Raises:
-        ImportError: pyarrow is not installed.
-        ValueError: an empty cell, lists of unequal length, a type that is neither text nor number, or more values than
-            the file is large enough for.
-        Exception: whatever pyarrow raises at a damaged file.
-    """
-    from pyarrow import parquet
-
-    file = parquet.ParquetFile(path)
-    about = file.metadata
-    parts = [
-        about.row_group(group).column(i) for group in range(about.num_row_groups) for i in range(about.num_columns)
-    ]
-    _refuse_inflated(path, sum(max(8 * part.num_values, part.total_uncompressed_size) for part in parts))
-    table = file.read()
-    if len(set(table.column_names)) < table.num_columns:
-        raise ValueError("it holds a column twice")
-    return {name: _values(name, table.column(name).combine_chunks()) for name in table.column_names}
+    schema = parquet.read_schema(path)
+    for field in schema:
+        _refuse_type(path, field.name, field.type)
+    if len(set(schema.names)) < len(schema.names):
+        raise _unfit(path, "a column of one name twice", "rename one")
+    # A text that many rows share is kept once, however often it would have to be written out.
+    texts = [field.name for field in schema if not types.is_dictionary(field.type) and _is_text(field.type)]
+    with parquet.ParquetFile(path, read_dictionary=texts) as file:
+        about = file.metadata
+        if about.num_rows == 0:
+            raise _unfit(path, "it has no rows", "store some")
+        groups = [about.row_group(number) for number in range(about.num_row_groups)]
+        parts = [group.column(column) for group in groups for column in range(about.num_columns)]
+        _refuse_inflated(path, sum(max(8 * part.num_values, part.total_uncompressed_size) for part in parts))
+        table = file.read()
+    return {name: _values(path, name, table.column(name).combine_chunks()) for name in table.column_names}
 
 
-def _values(name: str, column: Any) -> NDArray[Any]:
+def _refuse_type(path: Path, name: str, kind: Any, listed: bool = False) -> None:
+    from pyarrow import types
+
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        _refuse_type(path, name, kind.value_type, listed=True)
+    elif types.is_dictionary(kind):
+        _refuse_type(path, name, kind.value_type, listed)
+    elif not (
+        any(ask(kind) for ask in (types.is_boolean, types.is_integer, types.is_floating, types.is_decimal))
+        or (_is_text(kind) and not listed)
+    ):
+        raise _unfit(path, f"{name} holds {kind}", "store numbers, or texts")
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return any(ask(kind) for ask in (types.is_string, types.is_large_string, types.is_string_view))
+
+
+def _values(path: Path, name: str, column: Any, row_length: int = 1) -> NDArray[Any]:
+    """A column's cells, shape (n, ...); `row_length` of them are of one row."""
     import pyarrow as pa
     from pyarrow import compute, types
 
     if column.null_count:
-        raise ValueError(f"{name} is empty in row {column.is_null().index(True).as_py()}")
+        row = column.is_null().index(True).as_py() // row_length
+        raise _unfit(path, f"{name} is empty in row {row}", "fill it, or leave the row out")
     kind = column.type
     if types.is_dictionary(kind):
-        return _values(name, column.dictionary_decode())
+        if _is_text(kind.value_type):
+            lengths = compute.binary_length(column.dictionary.cast(pa.large_string())).to_numpy()
+            _refuse_inflated(path, int(lengths[column.indices.to_numpy()].sum()))
+        return _values(path, name, column.dictionary_decode(), row_length)
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        lengths = set(compute.list_value_length(column).unique().to_pylist())
-        if len(lengths) > 1:
-            raise ValueError(f"{name} holds lists of {min(lengths)} to {max(lengths)} values")
-        inner = _values(name, column.flatten())
-        return inner.reshape(len(column), *lengths, *inner.shape[1:])
-    if types.is_decimal(kind):
-        column = column.cast(pa.float64())
-    elif types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        found = sorted(compute.list_value_length(column).unique().to_pylist())
+        if len(found) > 1:
+            raise _unfit(path, f"{name} holds lists of {found[0]} to {found[-1]} values", "give lists of one length")
+        inner = _values(path, name, column.flatten(), row_length * max([1, *found]))
+        return inner.reshape(len(column), *found, *inner.shape[1:])
+    if _is_text(kind):
         return np.array(column.to_pylist(), dtype=np.dtypes.StringDType())
-    elif not (types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind)):
-        raise ValueError(f"{name} holds {kind}")
+    if types.is_decimal(kind):
+        column = column.cast(pa.float64() if kind.scale > 0 else pa.int64())
     values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
     return values
 
@@ -103,4 +137,8 @@ def _values(name: str, column: Any) -> NDArray[Any]:
 def _refuse_inflated(path: Path, size: int) -> None:
     packed = path.stat().st_size
     if size > max(LARGEST, INFLATES * packed):
-        raise ValueError(f"{packed:,} bytes would become {size:,}")
+        raise _unfit(path, f"{packed:,} bytes that would become {size:,}", "store the arrays as numpy.savez does")
+
+
+def _unfit(path: Path, what: str, remedy: str) -> BadSignalsFile:
+    return BadSignalsFile(f"cannot read {path}", value=what, remedy=remedy)

@@ -85,7 +85,7 @@ def of_log_probs(output: ArrayLike, records: int) -> Distributions:
 def of_probabilities(output: ArrayLike, records: int) -> Distributions:
     """Take the logarithm of probabilities, shape (n, C); each row is first divided by its sum, which must be near 1."""
     array = np.asarray(output, dtype=np.float64)
-    if array.ndim != 2 or not bool((array >= 0.0).all()):
+    if array.ndim != 2 or array.shape[1] == 0 or not bool((array >= 0.0).all()):
         raise BadAnswer("the target's probabilities are none", value=array.shape, remedy="give (n, C), none below zero")
     sums = array.sum(axis=1)
     steps = _steps(array, sums, lambda chances: chances, "give every class, as probabilities or as log_softmax")

@@ -11,7 +11,6 @@ baseline; `population` (n,), as `membership`: non-members that attacks learn fro
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ class SignalsFile:
         Raises:
             BadSignalsFile: it cannot be read, lacks something, or its parts do not belong together.
         """
-        found = _arrays(path)
+        found = array_files.of_file(path)
         kinds = [name for name in reading.OUTPUT_KINDS if name in found]
         unknown = sorted(found.keys() - _KNOWN)
         if len(kinds) != 1 or unknown or not {"membership", "labels"} <= found.keys():
@@ -175,18 +174,6 @@ class SignalsFile:
     def _scaled_logits(self, first: int) -> FloatArray:
         models = range(first, self.log_probs.shape[1])
         return np.stack([scaled_logit(self.log_probs[:, model], self.labels) for model in models])
-
-
-def _arrays(path: Path) -> Mapping[str, NDArray[Any]]:
-    try:
-        return array_files.of_npz(path) if path.suffix.lower() == ".npz" else array_files.of_parquet(path)
-    except ImportError as error:
-        raise BadSignalsFile("a .parquet file needs pyarrow", value=error, remedy="pip install pyarrow") from error
-    except Exception as error:  # a damaged file's errors are numpy's, zipfile's, zlib's or pyarrow's own; all mean this
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise BadSignalsFile(
-            f"cannot read {path}", value=said, remedy="give a .npz or .parquet file without objects"
-        ) from error
 
 
 def _log_probs(path: Path, kind: str, given: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
