@@ -30,6 +30,7 @@ from statistics import median
 
 import numpy as np
 
+from securekd.report import numbers
 from securekd_attacks import bounds, covered, lira, rmia
 
 RESULTS = Path(__file__).parent / "results"
@@ -233,7 +234,7 @@ def markdown(scoring: list[Scoring], one_run: list[Bound], others: list[dict[str
         "",
         "| bound | guesses | CPU s | ε_lower |",
         "| --- | --: | --: | --: |",
-        *(f"| {b.way} | {b.guesses:,} | {b.seconds:.3f} | {b.epsilon_lower:.2f} |" for b in one_run),
+        *(f"| {b.way} | {b.guesses:,} | {b.seconds:.3f} | {numbers.epsilon_lower(b.epsilon_lower)} |" for b in one_run),
         "",
         "`one_run_fdp` holds only if the mechanism's trade-off is Gaussian.",
         "",
@@ -247,6 +248,10 @@ def markdown(scoring: list[Scoring], one_run: list[Bound], others: list[dict[str
     return "\n".join(lines)
 
 
+def _lower(row: dict[str, object]) -> str:
+    return numbers.epsilon_lower(float(str(row["epsilon_lower"])))
+
+
 def peer_lines(others: list[dict[str, object]]) -> list[str]:
     return [
         "Measured in the peer's own virtual environment, δ = 1e-9, from scores (ours above: from counts).",
@@ -254,7 +259,7 @@ def peer_lines(others: list[dict[str, object]]) -> list[str]:
         "| peer | what | CPU s | ε_lower |",
         "| --- | --- | --: | --: |",
         *(
-            f"| {row['peer']} {row['version']} | {row['what']} | {row['seconds']:.3f} | {row['epsilon_lower']:.2f} |"
+            f"| {row['peer']} {row['version']} | {row['what']} | {row['seconds']:.3f} | {_lower(row)} |"
             for row in others
         ),
         "",

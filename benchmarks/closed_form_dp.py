@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from securekd.randomness import Csprng
+from securekd.report import numbers
 from securekd.training.closed_form import Features
 from securekd.training.dp_sgd import DpSgdPlan, train_head, train_with_hooks
 
@@ -207,7 +208,7 @@ def markdown(found: dict[Case, dict[str, Figure]]) -> str:
             "| --- | --: | --- |",
         ]
         lines += [
-            f"| {WORDS[way]} | {f.milliseconds:.2f} | {f.ratio:.2f} ({f.lower:.2f} to {f.upper:.2f}) |"
+            f"| {WORDS[way]} | {f.milliseconds:.2f} | {f.ratio:.2f} ({numbers.interval(f.lower, f.upper, 2)}) |"
             for way, f in ways.items()
         ]
         lines.append("")

@@ -28,6 +28,7 @@ from securekd.leakage import attacked
 from securekd.plan import Plan, make_plan
 from securekd.privacy.accountant import guarantees
 from securekd.privacy.ledger import Ledger
+from securekd.report import numbers
 from securekd.rounds import Workshop
 from securekd.training.dp_sgd import predict
 from securekd.training.tasks import network_of, perform
@@ -239,7 +240,7 @@ def markdown(record: dict[str, Any]) -> str:
     for name in names:
         point = LADDER[name].server_sees
         low, high = interval(record, name, "points", point, "auc")
-        lines.append(f"| {LADDER[name].words} | {POINTS[point]} | {low:.3f} to {high:.3f} |")
+        lines.append(f"| {LADDER[name].words} | {POINTS[point]} | {numbers.area_range(low, high)} |")
     lines += ["", *claims(record), "", *limits(record), ""]
     return "\n".join(lines)
 
@@ -255,8 +256,8 @@ def claims(record: dict[str, Any]) -> list[str]:
         apart = "do not touch" if after[1] < before[0] else "**touch**: nothing is shown"
         chance = "holds 0.5" if after[0] <= 0.5 <= after[1] else "does not hold 0.5: something is left"
         return (
-            f"- {what}: {before[0]:.3f} to {before[1]:.3f} without, {after[0]:.3f} to {after[1]:.3f} with. The "
-            f"intervals {apart}; the latter {chance}."
+            f"- {what}: {numbers.area_range(*before)} without, {numbers.area_range(*after)} with. The intervals "
+            f"{apart}; the latter {chance}."
         )
 
     return [

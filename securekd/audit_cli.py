@@ -71,7 +71,11 @@ interrupted, go on with --resume.
 )
 @click.option("--canaries", is_flag=True, help="Members are planted texts, non-members random ones of the same form.")
 @click.option(
-    "--fpr", "fprs", multiple=True, type=float, help="FPR at which the TPR is told. Default: 0.1, 0.01, 0.001."
+    "--fpr",
+    "fprs",
+    multiple=True,
+    type=float,
+    help="FPR at which the TPR is told. Default: 0.1, 0.01, 0.001. At 0, unresolved.",
 )
 @click.option("--delta", type=float, default=1e-5, show_default=True, help="δ of every bound.")
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every interval and bound.")

@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from securekd.audit_record import AuditRecord, read_audit
+from securekd.audit_record import AuditRecord, Rate, read_audit
 from securekd.auditing import AuditRequest, audit_deployment
 from securekd.errors import PromiseError
+from securekd.report import numbers
+from securekd.report.deployment import rounded
 from securekd_attacks.answers import Progress as OnProgress
 
 
@@ -44,14 +46,9 @@ def summary(record: AuditRecord, out: Path) -> None:
     title = f"{record.target}: {record.members:,} members, {record.nonmembers:,} non-members (AUC 0.5 is chance)"
     table = Table(Column("attack", overflow="fold"), "AUC", *heads, "ε at least", title=title)
     for each in record.attacks:
-        rates = [
-            f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})"
-            if rate.resolved
-            else f"needs {rate.nonmembers_needed:,} non-members"
-            for rate in each.tpr_at_fpr
-        ]
-        area = f"{each.auc.value:.3f} ({each.auc.low:.3f} to {each.auc.high:.3f})"
-        table.add_row(each.attack, area, *rates, f"{each.bounds[0].epsilon_lower:.2f}")
+        rates = [_rate(rate) for rate in each.tpr_at_fpr]
+        area = f"{numbers.area(each.auc.value)} ({numbers.area_range(each.auc.low, each.auc.high)})"
+        table.add_row(each.attack, area, *rates, numbers.epsilon_lower(each.bounds[0].epsilon_lower))
     console.print(table)
     for missing in record.not_possible:
         click.echo(f"not possible: {missing.attack} needs {missing.needs}")
@@ -64,17 +61,28 @@ def summary(record: AuditRecord, out: Path) -> None:
             f"(1.44 is chance); {found.at_ceiling} stand before all {found.candidates - 1} candidates"
         )
     click.echo(
-        f"all attacks together: ε ≥ {record.best.epsilon_lower:.2f} at δ = {record.delta:g} with "
+        f"all attacks together: ε ≥ {numbers.epsilon_lower(record.best.epsilon_lower)} at δ = {record.delta:g} with "
         f"{record.confidence:.0%} confidence; a low lower bound is not safety"
     )
+    if record.rounded is not None:
+        click.echo(f"rounded: {rounded(record)}")
     if record.blind is None:
         click.echo("nobody checked whether members and non-members differ: no features, or too few records")
     elif record.blind.distribution_shift:
         click.echo(
             f"NO LEAKAGE IS CLAIMED: a classifier that never sees the model tells members from non-members "
-            f"(AUC {record.blind.auc.low:.3f} to {record.blind.auc.high:.3f})"
+            f"(AUC {numbers.area_range(record.blind.auc.low, record.blind.auc.high)})"
         )
     click.echo(f"report: {out / 'audit.html'}")
+
+
+def _rate(rate: Rate) -> str:
+    told = f"{numbers.percent(rate.value)} ({numbers.percent_range(rate.low, rate.high)})"
+    if rate.resolved:
+        return told
+    if rate.nonmembers_needed is None:
+        return f"{told}, unresolved: the FPR may be {numbers.percent_up(rate.fpr_high)}"
+    return f"needs {numbers.count(rate.nonmembers_needed)} non-members"
 
 
 @contextmanager

@@ -52,8 +52,10 @@ class Rate(_Part):
     members: int
     false_positives: int
     nonmembers: int
-    resolved: bool = Field(description="false where non-members are too few; pages withhold the value then")
-    nonmembers_needed: int = Field(description="with which it would be resolved")
+    resolved: bool = Field(description="false where non-members are too few, and at an FPR of 0")
+    nonmembers_needed: int | None = Field(
+        description="with which it would be resolved; null at an FPR of 0, which no number resolves"
+    )
 
 
 class Curve(_Part):
@@ -128,6 +130,13 @@ class ExposureRecord(_Part):
     candidates: int
 
 
+class Rounded(_Part):
+    """Probabilities that sum to one only up to the rounding that their own digits show; each row was normalised."""
+
+    records: int
+    step: float = Field(description="between neighbouring probabilities just below one, the coarsest of all records'")
+
+
 class Check(_Part):
     """One `--fail-above`: the largest figure over all attacks against its limit."""
 
@@ -151,6 +160,7 @@ class AuditRecord(_Part):
     population: int = Field(description="further non-members, which attacks learnt from")
     left_out: int = Field(description="records that the references cannot score")
     cut: int = Field(description="texts of which the target read only the beginning")
+    rounded: Rounded | None = Field(None, description="null: all probabilities sum to one as they are")
     seed: int
     inclusion: Literal["split", "bernoulli"]
     delta: float
@@ -189,6 +199,7 @@ def record_of(
         population=result.population,
         left_out=result.left_out,
         cut=result.cut,
+        rounded=Rounded(records=result.rounded, step=result.rounding) if result.rounded else None,
         seed=result.settings.seed,
         inclusion=result.settings.inclusion,
         delta=result.settings.delta,

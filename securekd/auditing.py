@@ -13,6 +13,7 @@ from securekd.audit_record import AuditRecord, Check, record_of
 from securekd.data.sources import expand
 from securekd.errors import DataError, FolderError, PromiseError, RunError, SettingError
 from securekd.files import write_atomically
+from securekd.report import numbers
 from securekd_attacks import AttackInputError, nonmembers_to_resolve
 from securekd_attacks.answers import AnswerStore, Progress
 from securekd_attacks.asking import refuse_unlike
@@ -69,6 +70,11 @@ class Limit:
             raise SettingError(
                 f"--fail-above {text!r}: write tpr@FPR=VALUE, auc=VALUE or epsilon_lower=VALUE"
             ) from None
+        if limit.fpr == 0.0:
+            raise SettingError(
+                f"--fail-above {text!r}: no number of non-members resolves an FPR of 0, so nothing can be held against "
+                "it; give a limit at a larger FPR"
+            )
         if limit.value < 0.0 or (limit.fpr is not None and not 0.0 < limit.fpr < 1.0):
             raise SettingError(f"--fail-above {text!r}: the FPR must be in (0, 1), and the value at or above 0")
         return limit
@@ -167,7 +173,8 @@ def refuse_exceeded(record: AuditRecord) -> None:
     if record.checks and record.blind is not None and record.blind.distribution_shift:
         raise DataError(
             f"--fail-above cannot be judged: a classifier that never sees the model tells members from non-members "
-            f"(AUC {record.blind.auc.low:.3f} to {record.blind.auc.high:.3f}); give non-members drawn as members are"
+            f"(AUC {numbers.area_range(record.blind.auc.low, record.blind.auc.high)}); "
+            "give non-members drawn as members are"
         )
 
 

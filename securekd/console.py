@@ -125,6 +125,8 @@ def settings(*, markdown: bool, sweep: bool = False) -> None:
 
 def summary(result: Result, out: Path) -> None:
     """The result in a few lines."""
+    from securekd.report import numbers
+
     console = Console()
     utility = result.utility
     table = Table("model", "accuracy", title="utility on the test set")
@@ -142,7 +144,7 @@ def summary(result: Result, out: Path) -> None:
     leaks.columns[3].header = f"{result.leakage[0].confidence:.0%} interval"
     for leak in result.leakage:
         if leak.round in (None, result.communication.rounds):
-            leaks.add_row(leak.point, leak.attack, f"{leak.auc:.3f}", f"{leak.auc_ci[0]:.3f} to {leak.auc_ci[1]:.3f}")
+            leaks.add_row(leak.point, leak.attack, numbers.area(leak.auc), numbers.area_range(*leak.auc_ci))
     console.print(leaks)
     if result.canaries is not None or result.replays:
         console.print(_bounds_table(result))
@@ -196,6 +198,8 @@ def _event_table(entries: Iterable[Entry]) -> Table:
 
 def _bounds_table(result: Result) -> Table:
     """The lower bounds of canaries and of replays after the last round, beside the ledger's ε."""
+    from securekd.report import numbers
+
     table = Table("observation point", "of", "ε at least", "ε proven", title="lower bounds beside the ledger")
     last = result.communication.rounds
     found = [
@@ -209,14 +213,16 @@ def _bounds_table(result: Result) -> Table:
             if r.epsilon_lower_gaussian is not None:
                 found.append((r.point, "replayed releases, if Gaussian", r.epsilon_lower_gaussian, r.epsilon))
     for point, of, lower, epsilon in found:
-        table.add_row(point, of, f"{lower:.3g}", "none" if epsilon is None else f"{epsilon:.4g}")
+        table.add_row(point, of, numbers.epsilon_lower(lower), "none" if epsilon is None else numbers.epsilon(epsilon))
     return table
 
 
 def _guarantee_table(guarantees: "Sequence[Guarantee] | Sequence[GuaranteeRecord]") -> Table:
+    from securekd.report import numbers
+
     table = Table("against", "protected", "ε", "δ", "neighbours", "why none", title="proven guarantee")
     for g in guarantees:
-        epsilon = "none" if g.epsilon is None else f"{g.epsilon:.4g}"
+        epsilon = "none" if g.epsilon is None else numbers.epsilon(g.epsilon)
         neighbours = NEIGHBOUR_WORDS[g.neighbours] if g.neighbours else ""
         table.add_row(VIEW_WORDS[g.view], f"one {g.unit}", epsilon, f"{g.delta:g}", neighbours, g.why or "")
     return table

@@ -62,6 +62,8 @@ class Signals:
         token_deviations: n arrays, as long as those of `token_log_probs`.
         reference_token_log_probs: n arrays, of the reference's own tokens.
         neighbour_losses: shape (n, Q), in nats a token.
+        rounding: shape (n,), no signal but a note: the step to which a record's probabilities had been rounded, where
+            its row summed to one only up to that; 0 where it did. None where nobody looked.
 
     Raises:
         ShapeMismatch: the parts have different lengths.
@@ -82,6 +84,7 @@ class Signals:
     token_deviations: Sequence[NDArray[np.floating]] | None = None
     reference_token_log_probs: Sequence[NDArray[np.floating]] | None = None
     neighbour_losses: NDArray[np.floating] | None = None
+    rounding: NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
         if not self.available:
@@ -121,6 +124,8 @@ class Signals:
                 parts[access.value] = [part[int(row)] for row in rows]
         if self.record_ids is not None:
             parts["record_ids"] = [self.record_ids[int(row)] for row in rows]
+        if self.rounding is not None:
+            parts["rounding"] = self.rounding[rows]
         return Signals(**parts)
 
     def _records_of(self, access: Access) -> int:

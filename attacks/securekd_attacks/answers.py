@@ -129,6 +129,7 @@ def in_order(answers: Answers, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]
         token_means=tokens(answers.token_means),
         token_deviations=tokens(answers.token_deviations),
         cut=answers.cut,
+        rounding=None if answers.rounding is None else answers.rounding[back],
     )
 
 
@@ -150,12 +151,22 @@ def _joined(found: list[Answers]) -> Answers:
         batches = [getattr(each, access.value) for each in found]
         joined = tuple(text for batch in batches for text in batch) if access in _TOKENS else np.concatenate(batches)
         parts[access.value] = joined
+    if found[0].log_probs is not None:
+        parts["rounding"] = np.concatenate([_rounding(each) for each in found])
     return Answers(**parts)
+
+
+def _rounding(answers: Answers) -> FloatArray:
+    return (
+        np.zeros(0 if answers.log_probs is None else len(answers.log_probs))
+        if answers.rounding is None
+        else answers.rounding
+    )
 
 
 def _arrays(answers: Answers) -> dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"]:
     arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {"cut": np.array(answers.cut)}
-    for name in ("log_probs", "predicted"):
+    for name in ("log_probs", "predicted", "rounding"):
         if getattr(answers, name) is not None:
             arrays[name] = getattr(answers, name)
     for name in _TOKENS:

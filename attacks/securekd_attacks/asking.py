@@ -128,6 +128,7 @@ def _signals(records: Records, answers: Answers, copies: Sequence[Answers]) -> S
         token_means=answers.token_means,
         token_deviations=answers.token_deviations,
         neighbour_losses=losses,
+        rounding=answers.rounding,
     )
 
 

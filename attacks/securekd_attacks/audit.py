@@ -20,6 +20,7 @@ from securekd_attacks.canaries import Exposure, exposure, one_run_bound
 from securekd_attacks.catalogue import Recipe, recipes
 from securekd_attacks.errors import BadSetting, MissingAccess, TooFewRecords
 from securekd_attacks.gaussian_bounds import GaussianBound, gdp
+from securekd_attacks.inputs import FloatArray
 from securekd_attacks.metrics import Auc, TprAtFpr, auc, tpr_at_fpr
 from securekd_attacks.one_run_bounds import OneRunBound
 from securekd_attacks.references import covered
@@ -105,6 +106,8 @@ class AuditResult:
         strongest: its name.
         exposure: of planted canaries, in bits; None where they are none.
         cut: texts of which the target read only the beginning.
+        rounded: records whose probabilities sum to one only up to the rounding that their digits show.
+        rounding: the coarsest step of that rounding, just below one; 0 where none is rounded.
     """
 
     settings: AuditSettings
@@ -121,6 +124,8 @@ class AuditResult:
     strongest: str
     exposure: Exposure | None
     cut: int = 0
+    rounded: int = 0
+    rounding: float = 0.0
 
 
 def audit(
@@ -181,6 +186,7 @@ def evaluate(sides: Sides, settings: AuditSettings, *, cut: int = 0) -> AuditRes
     best = best_of(scores, settings.delta, settings.confidence, method="holm", rng=np.random.default_rng(settings.seed))
     found = tuple(_found(each, best, settings) for each in scores)
     strongest = max(found, key=lambda each: each.auc.value)
+    rounding = _rounding(kept)
     return AuditResult(
         settings=settings,
         gives=tuple(sorted(access.value for access in sides.members.available)),
@@ -199,7 +205,15 @@ def evaluate(sides: Sides, settings: AuditSettings, *, cut: int = 0) -> AuditRes
         strongest=strongest.attack,
         exposure=_exposure(kept) if settings.canaries else None,
         cut=cut,
+        rounded=int(np.count_nonzero(rounding)),
+        rounding=float(rounding.max(initial=0.0)),
     )
+
+
+def _rounding(sides: Sides) -> FloatArray:
+    """The steps that the probabilities of all records were rounded to, 0 where they were not."""
+    given = (sides.members, sides.nonmembers, sides.population)
+    return np.concatenate([np.zeros(0), *(s.rounding for s in given if s is not None and s.rounding is not None)])
 
 
 def _covered(sides: Sides, possible: Sequence[Recipe]) -> Sides:

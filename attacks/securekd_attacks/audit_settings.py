@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from securekd_attacks.errors import BadInclusion, BadSetting
-from securekd_attacks.inputs import check_confidence, check_delta, check_fpr
+from securekd_attacks.inputs import check_confidence, check_delta, check_told_fpr
 
 BoundName = Literal["clopper_pearson", "bayesian", "gdp", "one_run"]
 BOUNDS: tuple[BoundName, ...] = ("clopper_pearson", "bayesian", "gdp", "one_run")
@@ -16,7 +16,7 @@ class AuditSettings:
 
     Attributes:
         attacks: names out of `catalogue.NAMES`; none for all that fit what the target shows.
-        fprs: at which the TPR is told, each in (0, 1).
+        fprs: at which the TPR is told, each in [0, 1); at 0 it is told and never resolved.
         delta: of every bound on ε.
         confidence: of every interval, two-sided, and of every bound, one-sided.
         bounds: which; `clopper_pearson` is always there. `one_run` needs `inclusion` by coins.
@@ -47,7 +47,8 @@ class AuditSettings:
 
     def __post_init__(self) -> None:
         for fpr in self.fprs:
-            check_fpr(fpr)
+            if check_told_fpr(fpr) == 1.0:
+                raise BadSetting("fpr out of range", value=fpr, remedy="choose one below 1, where every rule finds all")
         check_delta(self.delta)
         check_confidence(self.confidence)
         unknown = [name for name in self.bounds if name not in BOUNDS]

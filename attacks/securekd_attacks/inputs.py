@@ -120,6 +120,16 @@ def check_fpr(fpr: float) -> float:
     )
 
 
+def check_told_fpr(fpr: float) -> float:
+    """Give back an FPR that a TPR is told at, zero or in [1e-12, 1], or raise BadSetting."""
+    return _check_range(
+        "fpr",
+        fpr,
+        fpr == 0.0 or SMALLEST_FPR <= fpr <= 1.0,
+        f"choose 0, which stays unresolved, or one in [{SMALLEST_FPR:g}, 1]",
+    )
+
+
 def check_counts(name: str, hits: SupportsIndex, trials: SupportsIndex) -> tuple[int, int]:
     """Give back whole numbers with 0 ≤ hits ≤ trials and trials ≥ 1, or raise BadCounts."""
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from securekd_attacks.inputs import FloatArray, IntArray, check_confidence, check_fpr, sorted_scores
+from securekd_attacks.inputs import FloatArray, IntArray, check_confidence, check_fpr, check_told_fpr, sorted_scores
 from securekd_attacks.intervals import Interval, binomial_interval, binomial_lower, binomial_upper
 
 
@@ -55,7 +55,7 @@ class TprAtFpr:
         nonmembers: how many were scored.
         confidence: of both intervals, each by itself, two-sided.
         resolved: whether `nonmembers` reaches `nonmembers_needed`; where it does not, withhold the figure.
-        nonmembers_needed: see `nonmembers_to_resolve`.
+        nonmembers_needed: see `nonmembers_to_resolve`; None at an FPR of 0, which no number of them resolves.
     """
 
     value: float
@@ -72,7 +72,7 @@ class TprAtFpr:
     nonmembers: int
     confidence: float
     resolved: bool
-    nonmembers_needed: int
+    nonmembers_needed: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,24 +148,27 @@ def tpr_at_fpr(members: ArrayLike, nonmembers: ArrayLike, fpr: float, confidence
     Both intervals are Clopper and Pearson's. Non-members alone place the threshold, so the TPR's interval is exact
     for the rule that was found. The FPR's is exact too where non-members are not tied at the threshold.
 
+    At an FPR of 0, which tables of the literature print, it is the share of members above every non-member. It is told
+    and never resolved: with more non-members the threshold only rises, and `fpr_high` says how large the FPR may be.
+
     Args:
         members: shape (m,), finite, m at least 2.
         nonmembers: shape (n,), finite, n at least 2.
-        fpr: the target, in [1e-12, 1].
+        fpr: the target, 0 or in [1e-12, 1].
         confidence: in (0, 1).
 
     Raises:
         NotFiniteScores, TooFewRecords, ShapeMismatch: the scores are unfit.
         BadSetting: the FPR or the confidence is out of range.
     """
-    fpr, confidence = check_fpr(fpr), check_confidence(confidence)
+    fpr, confidence = check_told_fpr(fpr), check_confidence(confidence)
     inside, outside = sorted_scores(members, "members"), sorted_scores(nonmembers, "nonmembers")
     threshold = _least_threshold(inside, outside, fpr)
     true_positives = 0 if threshold is None else _at_or_above(inside, threshold)
     false_positives = 0 if threshold is None else _at_or_above(outside, threshold)
     tpr_interval = binomial_interval(true_positives, inside.size, confidence)
     fpr_interval = binomial_interval(false_positives, outside.size, confidence)
-    needed = nonmembers_to_resolve(fpr, confidence)
+    needed = nonmembers_to_resolve(fpr, confidence) if fpr > 0.0 else None
     return TprAtFpr(
         value=true_positives / inside.size,
         low=tpr_interval.low,
@@ -180,7 +183,7 @@ def tpr_at_fpr(members: ArrayLike, nonmembers: ArrayLike, fpr: float, confidence
         false_positives=false_positives,
         nonmembers=outside.size,
         confidence=confidence,
-        resolved=outside.size >= needed,
+        resolved=needed is not None and outside.size >= needed,
         nonmembers_needed=needed,
     )
 

@@ -102,6 +102,17 @@ def bound_kinds(record: AuditRecord) -> tuple[BoundKind, ...]:
     return tuple(kinds)
 
 
+def rounded(record: AuditRecord) -> str | None:
+    """Whose probabilities had been rounded, and how coarsely, in words; None where none had."""
+    found = record.rounded
+    if found is None:
+        return None
+    return (
+        f"the probabilities of {numbers.plural(found.records, 'record')} sum to one only up to their own rounding, in "
+        f"steps of up to {found.step:.1g}; each row was divided by its sum"
+    )
+
+
 def rate_name(fpr: float) -> str:
     """An FPR as a percentage without needless zeros."""
     return f"{100.0 * fpr:.6g}%"
@@ -121,6 +132,7 @@ def _context(record: AuditRecord) -> Mapping[str, Any]:
         "sharpest": sharpest(record),
         "contradictions": contradictions(record),
         "bound_kinds": bound_kinds(record),
+        "rounded": rounded(record),
         "rate_name": rate_name,
         "fprs": [rate.fpr for rate in record.attacks[0].tpr_at_fpr],
         # The serialisation of an element tree, which has escaped whatever text came into it.

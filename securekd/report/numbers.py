@@ -39,7 +39,12 @@ def area_up(auc: float) -> str:
 
 def area_range(low: float, high: float) -> str:
     """An interval of AUCs, rounded outwards."""
-    return f"{_down(low, 3):.3f}–{_up(high, 3):.3f}"
+    return interval(low, high, 3)
+
+
+def interval(low: float, high: float, decimals: int) -> str:
+    """An interval, rounded outwards."""
+    return f"{_down(low, decimals):.{decimals}f}–{_up(high, decimals):.{decimals}f}"
 
 
 def epsilon(value: float) -> str:

@@ -324,7 +324,9 @@ def test_a_one_run_bound_needs_coins() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"fprs": (0.0,)},
+        {"fprs": (-0.1,)},
+        {"fprs": (1.0,)},
+        {"fprs": (0.01, float("nan"))},
         {"delta": 1.0},
         {"confidence": 1.5},
         {"bounds": ("magic",)},

@@ -174,6 +174,22 @@ class TestTprAtFpr:
             # One-sided at 95%, which is the upper end of a two-sided 90%: the meaning of "resolved".
             assert binomial_interval(0, needed - 1, 0.9).high > fpr >= binomial_interval(0, needed, 0.9).high
 
+    def test_at_no_false_positive_it_is_the_share_above_every_nonmember_and_never_resolved(self):
+        for nonmembers in (2, 2_995, 100_000):
+            outside = np.arange(nonmembers)
+            found = tpr_at_fpr([0, nonmembers - 1, nonmembers, nonmembers + 1], outside, 0.0)
+            assert (found.value, found.true_positives, found.false_positives) == (0.5, 2, 0)
+            assert (found.fpr, found.realised_fpr, found.threshold) == (0.0, 0.0, nonmembers)
+            assert (found.resolved, found.nonmembers_needed) == (False, None)
+            assert (found.fpr_low, found.fpr_high) == (0.0, binomial_interval(0, nonmembers).high)
+            assert (found.low, found.high) == (binomial_interval(2, 4).low, binomial_interval(2, 4).high)
+
+    def test_at_no_false_positive_ties_with_the_highest_nonmember_count_for_nothing(self):
+        assert tpr_at_fpr([5, 5, 6], [1, 5], 0).value == pytest.approx(1 / 3)
+        assert tpr_at_fpr([5, 5], [1, 5], -0.0).threshold is None
+        with pytest.raises(BadSetting, match="nothing resolves zero"):
+            nonmembers_to_resolve(0.0)
+
     def test_resolving_takes_more_for_more_confidence(self):
         assert nonmembers_to_resolve(0.01, 0.99) > nonmembers_to_resolve(0.01, 0.95)
         assert nonmembers_to_resolve(1.0) == 1
@@ -269,7 +285,7 @@ def test_unfit_scores_are_refused_on_either_side(metric, bad, error):
         metric([0.0, 1.0], bad)
 
 
-@pytest.mark.parametrize("fpr", [0.0, -0.1, 1.1, float("nan"), 1e-320])
+@pytest.mark.parametrize("fpr", [-0.1, 1.1, float("nan"), 1e-320])
 def test_fpr_out_of_range(fpr):
     with pytest.raises(BadSetting, match="fpr"):
         tpr_at_fpr([0, 1], [0, 1], fpr)

@@ -232,10 +232,57 @@ def test_folders_are_never_overwritten_and_never_made_up(folder: Path, tmp_path:
         audit_deployment(signals, Path("/dev/null/x"))
 
 
-@pytest.mark.parametrize("text", ["", "auc", "auc=x", "tpr=0.1", "tpr@2=0.1", "tpr@0=0.1", "auc=-1", "auc=nan", "f1=1"])
+@pytest.mark.parametrize(
+    "text", ["", "auc", "auc=x", "tpr=0.1", "tpr@2=0.1", "tpr@1=0.1", "tpr@-0.1=1", "auc=-1", "auc=nan", "f1=1"]
+)
 def test_limits_that_say_nothing(text: str) -> None:
     with pytest.raises(SettingError, match="--fail-above"):
         Limit.parse(text)
+
+
+@pytest.mark.parametrize("text", ["tpr@0=0.1", "tpr@0.0=0.1", "tpr@-0=1", "tpr@0e9=0.1"])
+def test_a_limit_at_no_false_positive_says_why_it_cannot_be(text: str) -> None:
+    with pytest.raises(SettingError, match="no number of non-members resolves an FPR of 0"):
+        Limit.parse(text)
+
+
+def test_the_rate_at_no_false_positive_is_told_everywhere_as_unresolved(folder: Path, tmp_path: Path) -> None:
+    words = ["audit", str(folder / "signals.npz"), "--out", str(tmp_path / "out"), "--fpr", "0", "--fpr", "0.1"]
+    done = CliRunner().invoke(cli, words, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    record = read_audit(tmp_path / "out")
+    rate = record.attacks[0].tpr_at_fpr[1]
+    assert (rate.fpr, rate.resolved, rate.nonmembers_needed, rate.false_positives) == (0.0, False, None, 0)
+    assert rate.value > 0.0
+    assert "TPR at 0% FPR" in done.stdout
+    assert "unresolved: the FPR may be 1.3%" in done.stdout  # 1 − 0.025^(1/300), upwards
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert "unresolved: the FPR may be 1.3%" in page
+    assert "more of them can only lower it" in page
+    refused = CliRunner().invoke(cli, [*words, "--resume", "--fpr", "1"])
+    assert isinstance(refused.exception, SettingError)
+
+
+def test_rounded_probabilities_are_noted_in_record_terminal_and_page(folder: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    given = {"labels": np.zeros(2 * N, dtype=int), "membership": np.arange(2 * N) < N}
+    np.savez(tmp_path / "rounded.npz", probs=rng.dirichlet(np.ones(5), size=2 * N).round(3), **given)
+    words = ["audit", str(tmp_path / "rounded.npz"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, words)
+    found = read_audit(tmp_path / "out").rounded
+    assert found is not None
+    assert 0 < found.records < 2 * N
+    assert found.step == 0.001
+    said = f"the probabilities of {found.records} records sum to one only up to their own rounding, in steps of up to "
+    assert said in done.stdout
+    page = (tmp_path / "out" / "audit.html").read_text()
+    assert said in page
+    assert "exact probabilities may show more" in page
+    exact = audit_deployment(AuditRequest(str(folder / "signals.npz")), tmp_path / "exact")
+    assert exact.rounded is None
+    old = json.loads(exact.to_json())
+    del old["rounded"]
+    assert AuditRecord.model_validate(old) == exact  # a record of before can still be read
 
 
 def test_one_run_bounds_are_written_down(folder: Path, tmp_path: Path) -> None:

@@ -1,17 +1,19 @@
 """A target behind HTTP: JSON in, JSON out.
 
-Request: `POST` with `{"inputs": [...]}`: texts, rows as objects, or arrays as nested lists. Answer: status 200 and an
-object with exactly one of
+Request: `POST` with `{"inputs": [...]}`: texts, rows as objects, or arrays as nested lists. Answer: status 200 (or
+another 2xx that has content) and an object with exactly one of
 
 - `log_probs`, `probs` or `logits`: a list of C numbers for each input (`-Infinity` is legal in `log_probs`);
 - `labels`: an integer for each input, and then only label-only attacks are possible;
 - `token_log_probs`: a list of numbers for each input, of any length; beside it `token_means` and `token_deviations`.
 
-Whatever else comes back is refused by name, and nothing of it is kept.
+Whatever else comes back is refused by name, and nothing of it is kept. What an answer would take in memory is bounded
+before any of it is built.
 """
 
 import contextlib
 import http.client
+import ipaddress
 import json
 import math
 import os
@@ -19,10 +21,11 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
 
 import numpy as np
 
@@ -39,7 +42,18 @@ LONGEST_WAIT = 60.0
 
 READ_AT_ONCE = 1 << 16
 
-_CLASSES = {"log_probs": reading.of_log_probs, "probs": reading.of_probabilities, "logits": reading.of_logits}
+BYTES_A_VALUE = 16
+"""Bytes of `largest_answer` for each value that an answer may hold; a float is written in up to about 20."""
+
+MARKS_A_RECORD, MARKS_BESIDE = 8, 4096
+"""Lists, objects and quotes that an answer may hold: for each record, and beside the records."""
+
+LONGEST_SHOWN = 200
+"""Characters of a foreign address that an error shows."""
+
+WITHOUT_CONTENT = frozenset({204, 205, 206})
+"""Statuses of success that bring no answer, or a part of one."""
+
 _TOKENS = ("token_log_probs", "token_means", "token_deviations")
 
 
@@ -54,7 +68,8 @@ class Manners:
         backoff: seconds before the first of them, doubled each time; a `Retry-After` in seconds counts where longer.
         rate: requests a second at most, above 0; infinity for no limit.
         largest_answer: bytes of an answer at most.
-        token_variable: the environment variable that holds a bearer token; None for none. The token is stored nowhere.
+        token_variable: the environment variable that holds a bearer token; None for none. The token is stored nowhere,
+            and is sent over https, or to this machine, alone.
 
     Raises:
         BadSetting: something is out of range.
@@ -87,7 +102,8 @@ class EndpointTarget:
         sleep: waits some seconds; for tests.
 
     Raises:
-        TargetUnusable: an address that cannot be asked, or a token's variable that is not set.
+        TargetUnusable: an address that cannot be asked, a token's variable that is not set, or a token that would
+            travel unencrypted.
     """
 
     url: str
@@ -96,8 +112,12 @@ class EndpointTarget:
     _last: float = field(default=-math.inf, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _address(self.url)
+        address = _address(self.url)
         _headers(self.manners)
+        if self.manners.token_variable is not None and address.scheme != "https" and not _is_here(address):
+            raise TargetUnusable(
+                "a token that everybody on the way could read", value=self.name, remedy="give an https:// address"
+            )
 
     @property
     def name(self) -> str:
@@ -114,16 +134,17 @@ class EndpointTarget:
         body = json.dumps({"inputs": inputs.tolist() if isinstance(inputs, np.ndarray) else list(inputs)}).encode()
         for attempt in range(self.manners.retries + 1):
             self._keep_rate()
-            status, content, asked_wait = self._once(body)
-            if status == http.client.OK:
-                return answers_in(content, len(inputs))
-            if status is not None and status not in RETRIED:
-                raise TargetFailed(f"{self.name} refuses", value=f"status {status}", remedy=_remedy(status))
+            reply = self._once(body)
+            if reply.status is not None and 200 <= reply.status < 300:
+                return answers_in(reply.content, len(inputs), self.manners.largest_answer)
+            if reply.status is not None and reply.status not in RETRIED:
+                raise TargetFailed(f"{self.name} refuses", value=reply.said, remedy=_remedy(reply.status))
             if attempt < self.manners.retries:
-                self.sleep(min(LONGEST_WAIT, max(asked_wait, self.manners.backoff * 2.0**attempt)))
-        what = f"status {status}" if status is not None else content.decode(errors="replace")
+                self.sleep(min(LONGEST_WAIT, max(reply.wait, self.manners.backoff * 2.0**attempt)))
         raise TargetFailed(
-            f"{self.name} failed {self.manners.retries + 1} times", value=what, remedy="resume when it is well again"
+            f"{self.name} failed {self.manners.retries + 1} times",
+            value=reply.said,
+            remedy="resume when it is well again",
         )
 
     def _keep_rate(self) -> None:
@@ -132,8 +153,8 @@ class EndpointTarget:
             self.sleep(wait)
         self._last = time.monotonic()
 
-    def _once(self, body: bytes) -> tuple[int | None, bytes, float]:
-        """One attempt: status (None where there was none), content or trouble, and the seconds asked to wait."""
+    def _once(self, body: bytes) -> "_Reply":
+        """One attempt. Redirections are told, and not followed: neither records nor token go where nobody sent them."""
         connection = _connect(_address(self.url), self.manners.timeout)
         path = urlsplit(self.url)
         watch = threading.Timer(self.manners.longest, _hang_up, (connection,))
@@ -143,46 +164,58 @@ class EndpointTarget:
             where = (path.path or "/") + (f"?{path.query}" if path.query else "")
             connection.request("POST", where, body=body, headers=_headers(self.manners))
             answer = connection.getresponse()
-            if answer.status != http.client.OK:
-                return answer.status, b"", _seconds(answer.getheader("Retry-After"))
-            if answer.getheader("Content-Encoding", "identity") != "identity":
-                raise BadAnswer(
-                    "the endpoint compresses its answer", value=answer.getheader("Content-Encoding"), remedy="do not"
-                )
-            return answer.status, self._read(answer), 0.0
+            if not 200 <= answer.status < 300:
+                to = f" to {_shown(self.url, place)}" if (place := answer.getheader("Location")) else ""
+                wait = _seconds(answer.getheader("Retry-After"))
+                return _Reply(answer.status, said=f"status {answer.status}{to}", wait=wait)
+            if answer.status in WITHOUT_CONTENT:
+                raise BadAnswer("the endpoint gives no whole answer", value=f"status {answer.status}", remedy="use 200")
+            encoding = answer.getheader("Content-Encoding", "")
+            if any(each.strip().lower() not in ("", "identity") for each in encoding.split(",")):
+                raise BadAnswer("the endpoint compresses its answer", value=ascii(encoding), remedy="do not")
+            return _Reply(answer.status, self._read(answer))
         except (OSError, http.client.HTTPException, ValueError) as error:  # refused, reset, late, cut off, or no HTTP
-            return None, f"{type(error).__name__}: {error}".encode(errors="replace"), 0.0
+            return _Reply(None, said=f"{type(error).__name__}: {ascii(str(error))[1:-1]}")
         finally:
             watch.cancel()
             connection.close()
 
-    def _read(self, answer: http.client.HTTPResponse) -> bytes:
-        parts, size = [], 0
+    def _read(self, answer: http.client.HTTPResponse) -> bytearray:
+        content = bytearray()
         while part := answer.read(READ_AT_ONCE):
-            size += len(part)
-            if size > self.manners.largest_answer:
-                raise BadAnswer(
-                    "the endpoint's answer is too large",
-                    value=f"more than {self.manners.largest_answer} bytes",
-                    remedy="ask for fewer records at once, or allow more",
-                )
-            parts.append(part)
+            content += part
+            if len(content) > self.manners.largest_answer:
+                raise _too_large(f"more than {self.manners.largest_answer} bytes")
         if answer.length:  # what is missing of the length that was promised
             raise http.client.IncompleteRead(b"", answer.length)
-        return b"".join(parts)
+        return content
 
 
-def answers_in(content: bytes, records: int) -> Answers:
-    """Read an answer's bytes.
+@dataclass(frozen=True)
+class _Reply:
+    """What one attempt brought: a status (None where there was none), content or trouble, seconds asked to wait."""
+
+    status: int | None
+    content: bytes | bytearray = b""
+    said: str = ""
+    wait: float = 0.0
+
+
+def answers_in(content: bytes | bytearray, records: int, largest: int = Manners.largest_answer) -> Answers:
+    """Read an answer's bytes, within a small multiple of `largest` in memory.
 
     Raises:
         BadAnswer: they are not what the module says.
     """
+    _refuse_bulk(content, records, largest)
     try:
-        found = json.loads(content)
+        found = json.loads(content, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        raise BadAnswer("the answer is no JSON", value=f"{content[:40]!r}", remedy="answer as documented") from error
-    kinds = [key for key in (*_CLASSES, "labels", "token_log_probs") if isinstance(found, dict) and key in found]
+        said = f"{bytes(content[:40])!r}"
+        raise BadAnswer("the answer is no JSON", value=said, remedy="answer as documented") from error
+    kinds = [
+        key for key in (*reading.OUTPUT_KINDS, "labels", "token_log_probs") if isinstance(found, dict) and key in found
+    ]
     if len(kinds) != 1:
         shown = sorted(map(str, found))[:8] if isinstance(found, dict) else type(found).__name__
         raise BadAnswer("the answer has not one kind of output", value=shown, remedy="give log_probs, say, and only it")
@@ -192,7 +225,38 @@ def answers_in(content: bytes, records: int) -> Answers:
     array = _numbers(found[kind], kind)
     if kind == "labels":
         return Answers(predicted=reading.labels_alone(array, records))
-    return Answers(log_probs=_CLASSES[kind](array.astype(np.float64), records))
+    read = reading.distributions(kind, array.astype(np.float64), records)
+    return Answers(log_probs=read.log_probs, rounding=read.rounding)
+
+
+def _refuse_bulk(content: bytes | bytearray, records: int, largest: int) -> None:
+    """Refuse bytes that would become far more than they are: each value costs an object, each letter up to 4 bytes."""
+    values, most_values = content.count(b",") + 1, largest // BYTES_A_VALUE
+    marks, most_marks = sum(map(content.count, (b"[", b"{", b'"'))), MARKS_A_RECORD * records + MARKS_BESIDE
+    if not content.isascii() and 4 * len(content) > largest:
+        raise _too_large(f"{len(content)} bytes that are not ASCII")
+    if values > most_values:
+        raise _too_large(f"{values} values in {len(content)} bytes")
+    if marks > most_marks:
+        raise BadAnswer(
+            f"the answer is no JSON for {records} records",
+            value=f"{marks} brackets and quotes",
+            remedy="answer as documented",
+        )
+
+
+def _too_large(what: str) -> BadAnswer:
+    return BadAnswer(
+        "the endpoint's answer is too large", value=what, remedy="ask for fewer records at once, or allow more"
+    )
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise BadAnswer("the answer has a key twice", value=ascii(twice[:40]), remedy="give it once")
+    return found
 
 
 def _tokens(found: dict[str, Any], records: int) -> Answers:
@@ -253,12 +317,36 @@ def _hang_up(connection: http.client.HTTPConnection) -> None:
             connection.sock.shutdown(socket.SHUT_RDWR)
 
 
+def _is_here(address: SplitResult) -> bool:
+    """Whether an address is this machine's own, so that nobody listens on the way."""
+    if address.hostname == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(str(address.hostname)).is_loopback
+    except ValueError:  # a name, or a way to write an address that is no standard
+        return False
+
+
+def _shown(url: str, place: str) -> str:
+    """Where an answer points to, without query, fragment, user and password, which may hold secrets."""
+    try:
+        parts = urlsplit(urljoin(url, place))
+    except ValueError:
+        return "an address that cannot be read"
+    bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return ascii(bare)[1:-1][:LONGEST_SHOWN]
+
+
 def _headers(manners: Manners) -> dict[str, str]:
     headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
     if manners.token_variable is not None:
         token = os.environ.get(manners.token_variable)
         if not token:
             raise TargetUnusable("no token", value=f"{manners.token_variable} is not set", remedy="export it")
+        if not (token.isascii() and token.isprintable() and " " not in token):
+            raise TargetUnusable(
+                "no token", value=f"{manners.token_variable} has a space or a line end", remedy="export the token alone"
+            )
         headers["Authorization"] = f"Bearer {token}"
     return headers
 
@@ -271,5 +359,5 @@ def _remedy(status: int) -> str:
     if status in (401, 403):
         return "give a bearer token that it accepts"
     if 300 <= status < 400:
-        return "give the address that it redirects to"
+        return "redirections are not followed: give the address that it redirects to"
     return "look into the endpoint"

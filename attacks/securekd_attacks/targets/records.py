@@ -83,6 +83,7 @@ class Answers:
         token_means: n arrays, as `Signals.token_means`.
         token_deviations: n arrays, as `Signals.token_deviations`.
         cut: how many of the texts the target read only the beginning of.
+        rounding: shape (n,), as `reading.Distributions` has it; None where no probabilities were given.
     """
 
     log_probs: FloatArray | None = None
@@ -91,6 +92,7 @@ class Answers:
     token_means: tuple[FloatArray, ...] | None = None
     token_deviations: tuple[FloatArray, ...] | None = None
     cut: int = 0
+    rounding: FloatArray | None = None
 
     @property
     def gives(self) -> frozenset[Access]:

@@ -39,6 +39,7 @@ class References:
         inclusion: shape (R, n), booleans; None where nobody knows who was trained with what.
         token_log_probs: n arrays under the one reference of a language model; None for classifiers.
         log_probs: shape (R, n, C), what classifiers answer themselves; None where only signals were kept.
+        rounding: shape (n,), as `Signals.rounding`, the coarsest over the references.
     """
 
     ids: tuple[str, ...]
@@ -46,6 +47,7 @@ class References:
     inclusion: BoolArray | None = None
     token_log_probs: Sequence[FloatArray] | None = None
     log_probs: NDArray[np.floating] | None = None
+    rounding: NDArray[np.floating] | None = None
 
     def beside(self, sides: Sides) -> Sides:
         """The sides with these references.
@@ -82,7 +84,12 @@ class References:
             references=None if self.signals is None else self.signals[:, rows],
             inclusion=None if self.inclusion is None else self.inclusion[:, rows],
             reference_token_log_probs=None if tokens is None else [tokens[row] for row in rows],
+            rounding=side.rounding if self.rounding is None else _coarsest(side, self.rounding[rows]),
         )
+
+
+def _coarsest(side: Signals, rounding: NDArray[np.floating]) -> NDArray[np.floating]:
+    return rounding if side.rounding is None else np.maximum(side.rounding, rounding)
 
 
 def shadow_signals(

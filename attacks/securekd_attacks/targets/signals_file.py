@@ -3,15 +3,14 @@
 A `.npz` file (arrays) or a `.parquet` file (columns of the same names, a row for each sample, lists in cells) holds
 
 - one of `log_probs`, `probs` or `logits`: (n, C) of one model, or (n, M, C) of several, the target first;
-- `membership`: booleans (n,), or (n, M): whether each model was trained with the sample;
+- `membership`: booleans, or the integers 0 and 1, (n,) or (n, M): whether each model was trained with the sample;
 - `labels`: integers (n,);
 
 and, if wanted, `ids` (n,), names of the samples; `features` (n, D), numbers that come from no model, for the blind
-baseline; `population` (n,), booleans: non-members that attacks learn from, and that are not scored.
+baseline; `population` (n,), as `membership`: non-members that attacks learn from, and that are not scored.
 """
 
-import zipfile
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,13 @@ from securekd_attacks.errors import BadLabels, ShapeMismatch, TooFewRecords
 from securekd_attacks.inputs import FloatArray, IntArray
 from securekd_attacks.references import BoolArray
 from securekd_attacks.signals import scaled_logit
-from securekd_attacks.targets import reading
+from securekd_attacks.targets import array_files, reading
 from securekd_attacks.targets.errors import BadAnswer, BadSignalsFile
 from securekd_attacks.targets.features import record_features
 from securekd_attacks.targets.records import Records, joined
 from securekd_attacks.targets.sides import References, Sides, shadow_signals
 
-_OUTPUTS = {"log_probs": reading.of_log_probs, "probs": reading.of_probabilities, "logits": reading.of_logits}
-_KNOWN = frozenset({*_OUTPUTS, "membership", "labels", "ids", "features", "population"})
+_KNOWN = frozenset({*reading.OUTPUT_KINDS, "membership", "labels", "ids", "features", "population"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +44,7 @@ class SignalsFile:
         ids: n distinct names.
         population: shape (n,), booleans; none of them is a member of the target.
         features: shape (n, D), or None.
+        rounding: shape (n,), as `Signals.rounding`, the coarsest over the models.
     """
 
     name: str
@@ -55,6 +54,7 @@ class SignalsFile:
     ids: tuple[str, ...]
     population: BoolArray
     features: FloatArray | None
+    rounding: FloatArray
 
     @classmethod
     def read(cls, path: Path) -> "SignalsFile":
@@ -63,8 +63,8 @@ class SignalsFile:
         Raises:
             BadSignalsFile: it cannot be read, lacks something, or its parts do not belong together.
         """
-        found = _arrays(path)
-        kinds = [name for name in _OUTPUTS if name in found]
+        found = array_files.of_file(path)
+        kinds = [name for name in reading.OUTPUT_KINDS if name in found]
         unknown = sorted(found.keys() - _KNOWN)
         if len(kinds) != 1 or unknown or not {"membership", "labels"} <= found.keys():
             raise BadSignalsFile(
@@ -72,7 +72,7 @@ class SignalsFile:
                 value=", ".join(sorted(found)),
                 remedy="store one of log_probs, probs, logits, and membership and labels; see securekd audit --help",
             )
-        log_probs = _log_probs(path, kinds[0], found[kinds[0]])
+        log_probs, rounding = _log_probs(path, kinds[0], found[kinds[0]])
         samples, models, classes = log_probs.shape
         labels = _labels(path, found["labels"], samples, classes)
         membership = _booleans(path, "membership", found["membership"], samples)
@@ -92,6 +92,7 @@ class SignalsFile:
             ids=_ids(path, found.get("ids"), samples),
             population=population,
             features=_features(path, found.get("features"), samples),
+            rounding=rounding,
         )
 
     def sides(self) -> Sides:
@@ -151,6 +152,7 @@ class SignalsFile:
             signals=self._scaled_logits(0),
             inclusion=self.membership.T,
             log_probs=self.log_probs.transpose(1, 0, 2),
+            rounding=self.rounding,
         )
 
     def _shadows(self, rows: NDArray[np.integer]) -> tuple[Signals, Signals] | None:
@@ -170,6 +172,7 @@ class SignalsFile:
             features=self.features,
             references=self._scaled_logits(1) if several else None,
             inclusion=self.membership[:, 1:].T if several else None,
+            rounding=self.rounding,
         )
 
     def _scaled_logits(self, first: int) -> FloatArray:
@@ -177,42 +180,20 @@ class SignalsFile:
         return np.stack([scaled_logit(self.log_probs[:, model], self.labels) for model in models])
 
 
-def _arrays(path: Path) -> Mapping[str, NDArray[Any]]:
-    try:
-        if path.suffix.lower() == ".npz":
-            if not zipfile.is_zipfile(path):
-                raise ValueError("it is no .npz file, as numpy.savez writes one")
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        return _columns(path)
-    except Exception as error:  # a damaged file's errors are numpy's, zipfile's, zlib's or pyarrow's own; all mean this
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> BadSignalsFile:
-    said = next(iter(str(error).splitlines()), type(error).__name__)
-    return BadSignalsFile(f"cannot read {path}", value=said, remedy="give a .npz or .parquet file without objects")
-
-
-def _columns(path: Path) -> Mapping[str, NDArray[Any]]:
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise BadSignalsFile("a .parquet file needs pyarrow", value=error, remedy="pip install pyarrow") from error
-    table = parquet.ParquetFile(path).read()
-    return {name: np.array(table.column(name).to_pylist()) for name in table.column_names}
-
-
-def _log_probs(path: Path, kind: str, given: NDArray[Any]) -> FloatArray:
+def _log_probs(path: Path, kind: str, given: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+    """Of all models, and the coarsest rounding of each sample."""
     array = given[:, None, :] if given.ndim == 2 else given
-    if array.ndim != 3 or array.dtype.kind != "f":
+    if array.ndim != 3 or array.dtype.kind not in "iuf":
         raise BadSignalsFile(
             f"{path.name}: {kind} must be floats (n, C) or (n, M, C)", value=(given.shape, given.dtype), remedy="do so"
         )
     try:
-        return np.stack([_OUTPUTS[kind](array[:, model], len(array)) for model in range(array.shape[1])], axis=1)
+        models = range(array.shape[1])
+        found = [reading.distributions(kind, array[:, model].astype(np.float64), len(array)) for model in models]
+        log_probs = np.stack([each.log_probs for each in found], axis=1)
     except (BadAnswer, ValueError) as error:
         raise BadSignalsFile(f"{path.name}: {kind} are unfit", value=error, remedy="look into them") from error
+    return log_probs, np.max([each.rounding for each in found], axis=0)
 
 
 def _labels(path: Path, given: NDArray[Any], samples: int, classes: int) -> IntArray:
@@ -220,26 +201,35 @@ def _labels(path: Path, given: NDArray[Any], samples: int, classes: int) -> IntA
         raise BadSignalsFile(
             f"{path.name}: labels must be {samples} integers from 0 to {classes - 1}",
             value=(given.dtype, given.shape, given.min() if given.size else None, given.max() if given.size else None),
-            remedy="store class indices",
+            remedy="store class indices, as labels.astype(int)",
         )
     return given.astype(np.int64)
 
 
 def _booleans(path: Path, name: str, given: NDArray[Any], samples: int) -> BoolArray:
-    if given.dtype != np.bool_ or given.ndim not in (1, 2) or len(given) != samples:
+    whole = given.dtype.kind in "iu" and bool(((given == 0) | (given == 1)).all())
+    if not (whole or given.dtype.kind == "b") or given.ndim not in (1, 2) or len(given) != samples:
         raise BadSignalsFile(
-            f"{path.name}: {name} must be {samples} booleans", value=(given.dtype, given.shape), remedy="store True"
+            f"{path.name}: {name} must be {samples} booleans, or integers 0 and 1",
+            value=(given.dtype, given.shape),
+            remedy=f"store {name}.astype(bool)",
         )
-    mask: BoolArray = given
-    return mask
+    return given.astype(np.bool_)
 
 
 def _ids(path: Path, given: NDArray[Any] | None, samples: int) -> tuple[str, ...]:
     if given is None:
         return tuple(f"row {i}" for i in range(samples))
+    if given.dtype.kind not in "iuUT" or given.shape != (samples,):
+        raise BadSignalsFile(
+            f"{path.name}: ids must be {samples} texts or integers",
+            value=(given.dtype, given.shape),
+            remedy="store ids.astype(str)",
+        )
     names = tuple(str(name) for name in given)
-    if given.dtype.kind not in "iuUT" or len(names) != samples or len(set(names)) < samples:
-        raise BadSignalsFile(f"{path.name}: ids must be distinct, one each", value=given.shape, remedy="number them")
+    if len(set(names)) < samples:
+        twice = Counter(names).most_common(1)[0][0]
+        raise BadSignalsFile(f"{path.name}: ids must be distinct, one each", value=twice, remedy="number them")
     return names
 
 
@@ -248,4 +238,12 @@ def _features(path: Path, given: NDArray[Any] | None, samples: int) -> FloatArra
         return None
     if given.dtype.kind not in "biuf" or given.ndim != 2 or len(given) != samples:
         raise BadSignalsFile(f"{path.name}: features must be (n, D)", value=given.shape, remedy="store numbers")
-    return given.astype(np.float64)
+    features = given.astype(np.float64)
+    if not np.isfinite(features).all():
+        row, column = np.argwhere(~np.isfinite(features))[0]
+        raise BadSignalsFile(
+            f"{path.name}: features are not finite in row {row}, column {column}",
+            value=features[row, column],
+            remedy="leave the column out, or fill it",
+        )
+    return features

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -163,11 +164,121 @@ def test_any_bytes_are_an_answer_or_refused(content: bytes) -> None:
         assert found.gives
 
 
-def test_compression_is_refused_since_it_hides_its_size() -> None:
-    with serving(lambda inputs, _: (200, b"x", {"Content-Encoding": "gzip"})) as url:
+@pytest.mark.parametrize("encoding", ["gzip", "identity, gzip", "br", "deflate", "identityy", "\x1b[31m"])
+def test_compression_is_refused_since_it_hides_its_size(encoding: str) -> None:
+    with serving(lambda inputs, _: (200, b"x", {"Content-Encoding": encoding})) as url:
         asked, _ = target(url)
-        with pytest.raises(BadAnswer, match="compresses"):
+        with pytest.raises(BadAnswer, match="compresses") as refused:
             asked.ask(["x"])
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "IDENTITY", " identity ", "identity, Identity", ""])
+def test_an_encoding_that_changes_nothing_is_no_compression(encoding: str) -> None:
+    with serving(lambda inputs, _: (*ok({"labels": [1]})[:2], {"Content-Encoding": encoding})) as url:
+        assert target(url)[0].ask(["x"]).predicted is not None
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 299])
+def test_every_success_with_an_answer_is_one(status: int) -> None:
+    with serving(lambda inputs, _: (status, ok({"labels": [1]})[1], {})) as url:
+        assert target(url)[0].ask(["x"]).predicted is not None
+
+
+@pytest.mark.parametrize("status", [204, 205, 206])
+def test_a_success_without_a_whole_answer_is_refused_by_its_status(status: int) -> None:
+    asked_for = []
+    refused = pytest.raises(BadAnswer, match=f"no whole answer .*status {status}")
+    with serving(lambda inputs, _: asked_for.append(inputs) or (status, b"", {})) as url, refused:
+        target(url)[0].ask(["x"])
+    assert len(asked_for) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("https://new.example/v2/predict", "https://new.example/v2/predict"),
+        ("/v2/predict", r"http://127\.0\.0\.1:\d+/v2/predict"),
+        ("//user:word@new.example/x?key=hidden#part", "http://new.example/x"),
+        ("https://new.example/\x1b[31mred\x07", r"https://new\.example/\\x1b\[31mred\\x07"),
+        ("https://[broken/", "an address that cannot be read"),
+    ],
+)
+def test_a_redirection_tells_where_to_and_is_not_followed(
+    status: int, place: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIT_TOKEN", "s3cret")
+    asked_for = []
+    with serving(lambda inputs, _: asked_for.append(inputs) or (status, b"", {"Location": place})) as url:
+        asked = EndpointTarget(url, Manners(token_variable="AUDIT_TOKEN"))
+        with pytest.raises(TargetFailed, match=rf"\(got status {status} to {told}\)") as refused:
+            asked.ask(["x"])
+    assert len(asked_for) == 1
+    said = str(refused.value)
+    assert said.isprintable()
+    assert not {"hidden", "word", "part", "s3cret"} & set(said.replace("?", "/").replace("@", "/").split("/"))
+
+
+BULK = 4_000_000
+"""Bytes of an answer at most, in the tests of what its reading takes; the default is sixteen times as much."""
+
+BULKY = {
+    "empty lists": (b'{"probs": [' + b"[]," * (BULK // 3), b"[]]}"),
+    "empty objects": (b'{"probs": [' + b"{}," * (BULK // 3), b"{}]}"),
+    "short texts": (b'{"probs": [' + b'"ab",' * (BULK // 5), b'"ab"]}'),
+    "nothings": (b'{"probs": [[' + b"null," * (BULK // 5), b"null]]}"),
+    "digits": (b'{"labels": [' + b"0," * (BULK // 2), b"0]}"),
+    "numbers": (b'{"probs": [[' + b"257," * (BULK // 16), b"1]]}"),
+    "keys": (b"{" + b",".join(b'"%x":1' % i for i in range(BULK // 12)), b"}"),
+    "nested": (b"[" * BULK, b""),
+    "nested objects": (b'{"a":' * (BULK // 5), b""),
+    "one long number": (b'{"labels": [' + b"1" * (BULK - 20), b"]}"),
+    "a wide letter": ('{"a": "\N{GRINNING FACE}'.encode() + b"a" * (BULK - 40), b'"}'),
+}
+
+
+@pytest.mark.parametrize("what", BULKY)
+def test_reading_takes_a_small_multiple_of_the_largest_answer(what: str) -> None:
+    content = bytearray(BULKY[what][0] + BULKY[what][1])
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadAnswer):
+            answers_in(content, 1, BULK)
+        assert tracemalloc.get_traced_memory()[1] < 8 * BULK
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_answer_as_large_as_allowed_is_read_within_a_small_multiple_of_it() -> None:
+    exact = np.random.default_rng(0).dirichlet(np.ones(3_000), size=64)
+    content = bytearray(json.dumps({"probs": exact.tolist()}).encode())
+    tracemalloc.start()
+    try:
+        found = answers_in(content, 64, len(content)).log_probs
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(content)
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(found, np.log(exact))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"labels": [0], "labels": [1]}', "key twice .*'labels'"),
+        (b'{"probs": [[1, 0]], "about": {"a": 1, "a": 2}}', "key twice .*'a'"),
+        (b'{"labels": [' + b"9" * 100_000 + b"]}", "no JSON"),
+        (b'{"labels": [9300000000000000000]}', "labels are none"),
+        (b'{"labels": [100000000000000000000]}', "no numbers"),
+        (b'{"probs": [[NaN, NaN]]}', "none"),
+        (b'{"probs": ' + b"[" * 900 + b"1" + b"]" * 900 + b"}", "no regular list|no JSON|none"),
+        (b'{"probs": [[0.5, 0.5]]} {}', "no JSON"),
+        (b'{"probs": [[60, 40]]}', "divide percentages by 100"),
+    ],
+)
+def test_json_that_means_something_else_to_others_is_refused(content: bytes, why: str) -> None:
+    with pytest.raises(BadAnswer, match=why):
+        answers_in(content, 1)
 
 
 def test_nobody_listening() -> None:
@@ -195,6 +306,44 @@ def test_a_token_is_sent_and_is_not_part_of_the_name(monkeypatch: pytest.MonkeyP
     assert seen[0]["Authorization"] == "Bearer s3cret"
     assert "s3cret" not in repr(asked)
     assert "hidden" not in asked.name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://host.example/predict",
+        "http://10.0.0.7:8000/",
+        "http://127.0.0.1.example/",
+        "http://localhost.example/",
+        "http://127.1/",
+        "http://0.0.0.0/",
+        "http://[::2]/",
+        "HTTP://HOST/",
+    ],
+)
+def test_a_token_does_not_travel_unencrypted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIT_TOKEN", "s3cret")
+    with pytest.raises(TargetUnusable, match="everybody on the way could read.*https://") as refused:
+        EndpointTarget(url, Manners(token_variable="AUDIT_TOKEN"))
+    assert "s3cret" not in str(refused.value)
+    EndpointTarget(url)  # without a token anybody may be asked
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://host/", "http://localhost:8000/", "http://LOCALHOST/", "http://127.9.9.9/", "http://[::1]:8000/predict"],
+)
+def test_a_token_may_go_to_this_machine_and_over_https(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIT_TOKEN", "s3cret")
+    EndpointTarget(url, Manners(token_variable="AUDIT_TOKEN"))
+
+
+@pytest.mark.parametrize("token", ["s3cret\n", "s3cret\r\nX: y", "s3 cret", "s3crét", "\x00s3cret"])
+def test_a_token_that_no_header_can_hold_is_not_told(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.environ", {"AUDIT_TOKEN": token})
+    with pytest.raises(TargetUnusable, match="AUDIT_TOKEN has a space") as refused:
+        EndpointTarget("https://host/", Manners(token_variable="AUDIT_TOKEN"))
+    assert "cret" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,10 @@
 """Signals files: what they may hold, and everything that they may not."""
 
+import contextlib
+import io
+import time
+import zipfile
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +103,23 @@ ROWS = np.log(np.full((N, C), 1 / C))
         ({"labels": np.zeros(N)}, "labels must be"),
         ({"labels": np.zeros(N - 1, dtype=int)}, "labels must be"),
         ({"membership": np.zeros(N)}, "membership must be"),
+        ({"membership": np.arange(N) % 3}, r"integers 0 and 1 .*store membership.astype\(bool\)"),
+        ({"membership": np.array(True)}, "membership must be"),
+        ({"labels": np.ones(N)}, r"store class indices, as labels.astype\(int\)"),
+        ({"labels": np.ones(N, dtype=bool)}, "labels must be"),
+        ({"labels": np.full(N, 2**63, dtype=np.uint64)}, "labels must be"),
+        ({"labels": np.zeros(N, dtype="M8[s]")}, "labels must be"),
+        ({"log_probs": np.zeros((N, C), dtype=bool)}, "must be floats"),
+        ({"log_probs": ROWS.astype(complex)}, "must be floats"),
+        ({"log_probs": np.zeros((N, 0))}, "unfit"),
+        ({"log_probs": np.zeros((N, 1))}, "two classes or more"),
+        ({"log_probs": np.zeros((N, 0, C)), "membership": np.zeros((N, 0), dtype=bool)}, "unfit"),
+        ({"log_probs": np.zeros((0, C)), "labels": np.zeros(0, int), "membership": np.zeros(0, bool)}, "no records"),
+        ({"ids": np.array("a")}, "ids must be 12 texts or integers"),
+        ({"ids": np.array([[str(i)] for i in range(N)])}, "ids must be 12 texts or integers"),
+        ({"ids": np.array([b"%d" % i for i in range(N)])}, r"store ids.astype\(str\)"),
+        ({"ids": np.array([str(i // 2) for i in range(N)])}, "distinct, one each .*got 0"),
+        ({"features": np.where(np.arange(N)[:, None] == 3, np.nan, ROWS)}, "not finite in row 3, column 0"),
         ({"membership": np.zeros((N, 2), dtype=bool)}, "membership and models disagree"),
         ({"log_probs": np.where(np.arange(N)[:, None] == 3, np.nan, ROWS)}, "unfit"),
         ({"log_probs": np.where(np.arange(N)[:, None] == 3, np.inf, ROWS)}, "unfit"),
@@ -119,6 +141,151 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str, content: bytes) ->
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadSignalsFile, match="cannot read"):
         SignalsFile.read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"log_probs": ROWS.astype(">f8")},
+        {"log_probs": ROWS.astype(np.longdouble)},
+        {"log_probs": np.asfortranarray(ROWS)},
+        {"log_probs": None, "probs": np.exp(ROWS).astype(np.float16)},
+        {"log_probs": None, "logits": np.zeros((N, C), dtype=np.int8)},
+        {"log_probs": None, "logits": np.zeros((N, C), dtype=np.float16)},
+        {"membership": (np.arange(N) % 2 == 0).astype(np.uint8)},
+        {"membership": (np.arange(N) % 2 == 0).astype(">i4")},
+        {"labels": arrays()["labels"].astype(">i2")},
+        {"ids": np.array([f"row {i}" for i in range(N)]).astype(">U8")},
+        {"population": np.zeros(N, dtype=int)},
+    ],
+)
+def test_arrays_as_people_store_them_mean_the_same(tmp_path: Path, changed: dict[str, Any]) -> None:
+    given, plain = SignalsFile.read(stored(tmp_path, **({"log_probs": ROWS} | changed))), arrays(log_probs=ROWS)
+    np.testing.assert_allclose(given.log_probs[:, 0], ROWS, atol=1e-3)
+    np.testing.assert_array_equal(given.labels, plain["labels"])
+    np.testing.assert_array_equal(given.membership[:, 0], plain["membership"])
+    assert given.ids == tuple(f"row {i}" for i in range(N))
+    assert not given.population.any()
+    kinds = [given.log_probs.dtype, given.labels.dtype, given.membership.dtype]
+    assert kinds == [np.float64, np.int64, np.bool_]
+    assert all(kind.isnative for kind in kinds)
+
+
+def in_parquet(folder: Path, **changed: Any) -> Path:
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    plain = arrays(log_probs=None, probs=np.tile([0.5, 0.25, 0.25], (N, 1)), ids=np.array([f"r{i}" for i in range(N)]))
+    columns = {name: pa.array(value.tolist()) for name, value in plain.items()}
+    parquet.write_table(pa.table(columns | changed), folder / "signals.parquet")
+    return folder / "signals.parquet"
+
+
+def test_parquet_columns_of_any_type_mean_the_same(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    rows, labels = [[0.5, 0.25, 0.25]] * N, arrays()["labels"].tolist()
+    exact = [[Decimal("0.5"), Decimal("0.25"), Decimal("0.25")]] * N
+    names, inside = [f"r{i}" for i in range(N)], [i % 2 == 0 for i in range(N)]
+    plain = SignalsFile.read(in_parquet(tmp_path))
+    for changed in (
+        {"probs": pa.array(rows, pa.large_list(pa.float64()))},
+        {"probs": pa.array(rows, pa.list_(pa.float64(), C))},
+        {"probs": pa.array(rows, pa.list_(pa.float32()))},
+        {"probs": pa.array([np.array(row, np.float16) for row in rows], pa.list_(pa.float16()))},
+        {"probs": pa.array(exact, pa.list_(pa.decimal128(6, 4)))},
+        {"probs": pa.array(exact, pa.list_(pa.decimal256(40, 4)))},
+        {"ids": pa.array(names, pa.large_string())},
+        {"ids": pa.array(names, pa.string_view())},
+        {"ids": pa.array(names).dictionary_encode()},
+        {"labels": pa.array(labels, pa.int8())},
+        {"labels": pa.array(labels).dictionary_encode()},
+        {"labels": pa.array([Decimal(label) for label in labels])},
+        {"membership": pa.array([int(each) for each in inside])},
+        {"membership": pa.chunked_array([inside[:5], inside[5:]])},
+    ):
+        found = SignalsFile.read(in_parquet(tmp_path, **changed))
+        assert (found.ids, found.labels.tolist()) == (plain.ids, plain.labels.tolist()), changed
+        np.testing.assert_array_equal(found.log_probs, plain.log_probs)
+        np.testing.assert_array_equal(found.membership, plain.membership)
+
+
+def test_parquet_cells_that_say_nothing_are_named(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    row = [0.5, 0.25, 0.25]
+    for changed, why in (
+        ({"probs": pa.array([row] * 7 + [None] + [row] * 4)}, "probs is empty in row 7"),
+        ({"probs": pa.array([row] * 7 + [[0.5, None, 0.5]] + [row] * 4)}, "probs is empty in row 7"),
+        ({"probs": pa.array([row] * 7 + [[0.5, 0.5]] + [row] * 4)}, "probs holds lists of 2 to 3 values"),
+        ({"labels": pa.array([0] * 11 + [None])}, "labels is empty in row 11"),
+        ({"membership": pa.array([None] + [True] * 11)}, "membership is empty in row 0"),
+        ({"labels": pa.array([0] * N, pa.timestamp("s"))}, "labels holds timestamp"),
+        ({"labels": pa.array([Decimal("0.5")] * N)}, "labels must be 12 integers"),
+        ({"ids": pa.array([b"%d" % i for i in range(N)])}, "ids holds binary"),
+        ({"probs": pa.array([["0.5", "0.25", "0.25"]] * N)}, "probs holds list<.*string>|probs holds string"),
+        ({"ids": pa.array([{"a": i} for i in range(N)])}, "ids holds struct"),
+    ):
+        with pytest.raises(BadSignalsFile, match=why):
+            SignalsFile.read(in_parquet(tmp_path, **changed))
+
+
+def announcing(folder: Path, *shape: int) -> Path:
+    """A .npz file of some hundred bytes whose array says that it has so many values."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(folder / "signals.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("log_probs.npy", header.getvalue())
+    return folder / "signals.npz"
+
+
+def test_small_files_do_not_become_large_arrays(tmp_path: Path) -> None:
+    start = time.monotonic()
+    for shape in ((1_250_000_000,), (1 << 40, 1 << 40), (10**9, 2, 3)):
+        with pytest.raises(BadSignalsFile, match="bytes that would become"):
+            SignalsFile.read(announcing(tmp_path, *shape))
+    pa = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    shared = pa.DictionaryArray.from_arrays(pa.array(np.zeros(2_000_000, np.int8)), pa.array(["x" * 1_000]))
+    for stored_schema in (True, False):  # as a dictionary, and as texts of which many are the same
+        parquet.write_table(pa.table({"ids": shared}), tmp_path / "signals.parquet", store_schema=stored_schema)
+        with pytest.raises(BadSignalsFile, match="bytes that would become 2,000,000,000"):
+            SignalsFile.read(tmp_path / "signals.parquet")
+    assert time.monotonic() - start < 30.0
+
+
+@pytest.mark.parametrize("shape", [(-5,), (1 << 40, 1 << 40, 0), (3,)])
+def test_headers_that_promise_what_is_not_there_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(BadSignalsFile, match="cannot read"):
+        SignalsFile.read(announcing(tmp_path, *shape))
+
+
+def test_a_large_file_may_be_large(tmp_path: Path) -> None:
+    rows = np.tile([0.0, -np.inf], (200_000, 1))  # deflates to a hundredth, and is 3 MB
+    given = {"log_probs": rows, "labels": np.zeros(len(rows), int), "membership": np.arange(len(rows)) % 2 == 0}
+    np.savez_compressed(tmp_path / "signals.npz", **given)
+    assert len(SignalsFile.read(tmp_path / "signals.npz").ids) == len(rows)
+
+
+def test_damaged_and_foreign_archives_are_refused(tmp_path: Path) -> None:
+    whole = stored(tmp_path).read_bytes()
+    path = tmp_path / "signals.npz"
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        with contextlib.suppress(BadSignalsFile):  # or the byte says nothing: a date, a compressor's version
+            SignalsFile.read(path)
+    for length in range(0, len(whole), 50):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BadSignalsFile, match="cannot read"):
+            SignalsFile.read(path)
+    for name in ("readme.txt", "labels.npy", "labels"):
+        path.write_bytes(whole)
+        with (
+            pytest.warns() if name == "labels.npy" else contextlib.nullcontext(),
+            zipfile.ZipFile(path, "a") as archive,
+        ):
+            archive.writestr(name, b"x")
+        with pytest.raises(BadSignalsFile, match=f"{name}, twice or no array"):
+            SignalsFile.read(path)
 
 
 def test_records_are_matched_by_their_ids(tmp_path: Path) -> None:

@@ -1,7 +1,12 @@
 """The page of an audit, read as facts: what must be there is there, and what must not be is not."""
 
+import contextlib
+import io
+from pathlib import Path
+
 import pytest
 
+from securekd.audit_console import summary
 from securekd.audit_record import AuditRecord
 from securekd.report import numbers, render_audit
 from securekd.report.deployment import contradictions, sharpest
@@ -29,6 +34,31 @@ def test_figures_stand_with_intervals_counts_and_realised_rates(page: Page, reco
         assert f"{rate.false_positives} / {rate.nonmembers}" in row[3]
         assert numbers.percent_range(rate.low, rate.high) in row[3]
         assert row[6] == numbers.epsilon_lower(each.bounds[0].epsilon_lower)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_the_terminal_prints_the_same_strings_as_the_page(shift: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    found = audit_records.record(shift=shift)
+    stream = io.StringIO()
+    with contextlib.redirect_stdout(stream):
+        summary(found, Path("out"))
+    said, page = stream.getvalue(), Page(render_audit(found))
+    lines = {line.split("│")[1].strip(): line for line in said.splitlines() if line.count("│") > 3}
+    for each in found.attacks:
+        cells, row = (
+            [cell.strip() for cell in lines[each.attack].split("│")],
+            page.table("AUC and TPR").row(each.attack),
+        )
+        assert cells[2].replace("(", "").replace(")", "") == row[1]
+        assert row[2].startswith(cells[3].replace("(", "").replace(")", ""))
+        assert cells[6] == row[6]
+    assert f"ε ≥ {numbers.epsilon_lower(found.best.epsilon_lower)}" in said
+    if shift:
+        assert found.blind is not None
+        interval = numbers.area_range(found.blind.auc.low, found.blind.auc.high)
+        assert f"(AUC {interval})" in said
+        assert f"interval {interval}" in page.text
 
 
 def test_what_cannot_be_resolved_is_withheld_and_says_what_it_takes(page: Page, record: AuditRecord) -> None:

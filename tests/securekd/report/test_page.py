@@ -1,5 +1,7 @@
 """The page, read as facts: what must be there is there, and what must not be is not."""
 
+import contextlib
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from securekd import console
 from securekd.errors import FolderError, InputError
-from securekd.report import render, write_report
+from securekd.report import numbers, render, write_report
 from securekd_attacks import auc_ceiling, ceiling
 from tests.securekd.report import records
 from tests.securekd.report.reading import Page
@@ -465,3 +468,20 @@ def test_a_bound_above_epsilon_heads_the_page(part: str, where: str) -> None:
     found["epsilon"] = 0.1 if part == "canaries" else 3.9
     assert f"More was found than was promised ({where})" in page(changed).text
     assert "More was found" not in page(records.observed()).text
+
+
+def test_the_terminal_prints_the_same_intervals_and_bounds_as_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    result, stream = records.result(records.observed()), io.StringIO()
+    with contextlib.redirect_stdout(stream):
+        console.summary(result, Path("out"))
+    said, shown = stream.getvalue(), Page(render(result)).text
+    last = [leak for leak in result.leakage if leak.round in (None, result.communication.rounds)]
+    intervals = [numbers.area_range(*leak.auc_ci) for leak in last]
+    bounds = [numbers.epsilon(g.epsilon) for g in result.privacy.guarantees if g.epsilon is not None]
+    bounds += [numbers.epsilon_lower(r.epsilon_lower) for r in result.replays if r.round == result.communication.rounds]
+    assert intervals
+    assert bounds
+    for each in (*intervals, *bounds):
+        assert each in said
+        assert each in shown
