@@ -64,6 +64,8 @@ def summary(record: AuditRecord, out: Path) -> None:
         f"all attacks together: ε ≥ {numbers.epsilon_lower(record.best.epsilon_lower)} at δ = {record.delta:g} with "
         f"{record.confidence:.0%} confidence; a low lower bound is not safety"
     )
+    for note in record.notes:
+        click.echo(f"passed over: {note}")
     if record.rounded is not None:
         click.echo(f"rounded: {rounded(record)}")
     if record.blind is None:

@@ -16,11 +16,11 @@ import numpy as np
 
 from securekd.data.cells import bare, listed, mostly_numbers, name_of, numbers_of
 from securekd.data.reading import SUFFIXES as TABLES
-from securekd.data.reading import first_line, read_rows
+from securekd.data.reading import read_rows
 from securekd.data.sources import expand
 from securekd.errors import DataError
 from securekd_attacks import AttackInputError
-from securekd_attacks.targets import Inputs, Records, content_ids
+from securekd_attacks.targets import Inputs, Records, array_files, content_ids
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,10 +115,7 @@ def _read(path: Path) -> _File:
         file = _File(path, rows.table, {}, tuple(f"{path.name}: {note}" for note in rows.notes))
         count = len(rows.table)
     else:
-        try:
-            arrays = _arrays(path)
-        except (OSError, ValueError, KeyError, MemoryError) as error:
-            raise DataError(f"cannot read {str(path)!r}: {first_line(error)}") from error
+        arrays = _arrays(path)
         file = _File(path, None, arrays, ())
         count = len(next(iter(arrays.values()), ()))
     if count == 0:
@@ -259,15 +256,11 @@ def _labels(file: _File, columns: Columns) -> Any:
 
 
 def _arrays(path: Path) -> dict[str, Any]:
-    import zipfile
-
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is no .npz file, as numpy.savez writes one")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            found: dict[str, Any] = {_PLURAL.get(name, name): archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(first_line(error)) from error
+        found = {_PLURAL.get(name, name): array for name, array in array_files.of_file(path).items()}
+    except AttackInputError as error:
+        raise DataError(str(error)) from error
     if len({len(array) if array.ndim else 0 for array in found.values()}) > 1:
-        raise ValueError(f"arrays of different lengths: {', '.join(f'{k} {v.shape}' for k, v in found.items())}")
+        shapes = listed([f"{name} {array.shape}" for name, array in found.items()], str)
+        raise DataError(f"cannot read {str(path)!r}: arrays of different lengths: {shapes}")
     return found

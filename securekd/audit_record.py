@@ -161,6 +161,8 @@ class AuditRecord(_Part):
     left_out: int = Field(description="records that the references cannot score")
     cut: int = Field(description="texts of which the target read only the beginning")
     rounded: Rounded | None = Field(None, description="null: all probabilities sum to one as they are")
+    columns: tuple[str, ...] = Field((), description="of a record, in the order in which they reached the target")
+    notes: tuple[str, ...] = Field((), description="what was passed over when the files were read, a line each")
     seed: int
     inclusion: Literal["split", "bernoulli"]
     delta: float
@@ -184,8 +186,11 @@ def record_of(
     kind: Literal["folder", "endpoint", "callable", "signals"],
     target: str,
     checks: tuple[Check, ...],
+    *,
+    columns: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> AuditRecord:
-    """Write a result down."""
+    """Write a result down, with what is known of the files behind it."""
     blind, found = result.blind, result.exposure
     return AuditRecord(
         schema=SCHEMA,
@@ -200,6 +205,8 @@ def record_of(
         left_out=result.left_out,
         cut=result.cut,
         rounded=Rounded(records=result.rounded, step=result.rounding) if result.rounded else None,
+        columns=columns,
+        notes=notes,
         seed=result.settings.seed,
         inclusion=result.settings.inclusion,
         delta=result.settings.delta,

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -150,9 +150,9 @@ def audit_deployment(
         kind = kind_of(request.target)
         _refuse_wrong_options(request, kind)
         made = _of_signals if kind == "signals" else _by_asking
-        result, name = made(request, settings, out, on_progress)
-    checks = tuple(limit.check(result) for limit in request.limits)
-    record = record_of(result, kind, name, checks)
+        made_of = made(request, settings, out, on_progress)
+    checks = tuple(limit.check(made_of.result) for limit in request.limits)
+    record = record_of(made_of.result, kind, made_of.target, checks, columns=made_of.columns, notes=made_of.notes)
     _make(out)
     write_atomically(out / "audit.json", record.to_json())
     write_audit_report(out)
@@ -196,26 +196,38 @@ def kind_of(target: str) -> Kind:
     raise DataError(f"cannot tell what {target!r} is: give {TARGETS}; any other model takes a function that calls it")
 
 
-def _of_signals(
-    request: AuditRequest, settings: AuditSettings, out: Path, on_progress: Progress | None
-) -> tuple[AuditResult, str]:
+@dataclass(frozen=True)
+class _Made:
+    """A result, and of what it was made: the target's name, and what was read of the sides."""
+
+    result: AuditResult
+    target: str
+    columns: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def _made(result: AuditResult, target: str, sides: Sequence[Records]) -> _Made:
+    columns = sides[0].columns if sides else None
+    return _Made(result, target, columns or (), tuple(note for side in sides for note in side.notes))
+
+
+def _of_signals(request: AuditRequest, settings: AuditSettings, out: Path, on_progress: Progress | None) -> _Made:
     del out, on_progress  # nothing is asked
     file = SignalsFile.read(expand(request.target))
+    given: tuple[Records, ...] = ()
     if request.members is None or request.nonmembers is None:
         sides = file.sides()
     else:
-        members, nonmembers = read_sides((request.members, request.nonmembers), request.columns)
-        refuse_unlike([members, nonmembers])
-        sides = file.beside(members, nonmembers)
+        given = read_sides((request.members, request.nonmembers), request.columns)
+        refuse_unlike(given)
+        sides = file.beside(*given)
     _refuse_unresolved(request, settings, sides.nonmembers.records)
     if request.references is not None:
         sides = from_file(expand(str(request.references))).beside(sides)
-    return evaluate(sides, settings), file.name
+    return _made(evaluate(sides, settings), file.name, given)
 
 
-def _by_asking(
-    request: AuditRequest, settings: AuditSettings, out: Path, on_progress: Progress | None
-) -> tuple[AuditResult, str]:
+def _by_asking(request: AuditRequest, settings: AuditSettings, out: Path, on_progress: Progress | None) -> _Made:
     if request.members is None or request.nonmembers is None:
         raise DataError("give --members and --nonmembers; only a signals file says by itself who was a member")
     paths = (request.members, request.nonmembers, *(() if request.population is None else (request.population,)))
@@ -237,7 +249,7 @@ def _by_asking(
         references=None if request.references is None else references,
         progress=on_progress,
     )
-    return result, target.name
+    return _made(result, target.name, (members, nonmembers, *further))
 
 
 def _open(request: AuditRequest) -> Target:

@@ -1,6 +1,6 @@
 """A target behind HTTP: JSON in, JSON out.
 
-Request: `POST` with `{"inputs": [...]}`: texts, rows as objects, or arrays as nested lists. Answer: status 200 (or
+Request: `POST` with `{"inputs": [...]}`: texts, rows as objects, or arrays as nested lists (null: a missing value). Answer: status 200 (or
 another 2xx that has content) and an object with exactly one of
 
 - `log_probs`, `probs` or `logits`: a list of C numbers for each input (`-Infinity` is legal in `log_probs`);
@@ -131,7 +131,7 @@ class EndpointTarget:
             TargetFailed: it does not answer, or refuses.
             BadAnswer: it answers something else than the module says.
         """
-        body = json.dumps({"inputs": inputs.tolist() if isinstance(inputs, np.ndarray) else list(inputs)}).encode()
+        body = json.dumps({"inputs": _plain(inputs)}, allow_nan=False).encode()
         for attempt in range(self.manners.retries + 1):
             self._keep_rate()
             reply = self._once(body)
@@ -349,6 +349,15 @@ def _headers(manners: Manners) -> dict[str, str]:
             )
         headers["Authorization"] = f"Bearer {token}"
     return headers
+
+
+def _plain(inputs: Inputs) -> list[Any]:
+    """Inputs as JSON has them: of arrays nested lists, null for NaN."""
+    if not isinstance(inputs, np.ndarray):
+        return list(inputs)
+    if inputs.dtype.kind == "f" and np.isnan(inputs).any():
+        return list(np.where(np.isnan(inputs), None, inputs.astype(object)).tolist())
+    return list(inputs.tolist())
 
 
 def _seconds(header: str | None) -> float:
