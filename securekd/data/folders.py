@@ -4,6 +4,7 @@ An image is told by its first bytes, not by its name. Only the folders directly 
 files directly in them are read.
 """
 
+import errno
 import os
 import re
 import stat
@@ -128,8 +129,8 @@ def _look(entry: Path) -> Iterator[Found]:
         return
     try:
         mode = entry.stat().st_mode
-    except OSError:
-        if not entry.is_symlink():
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise
         yield Found(entry, Passed.BROKEN)
         return

@@ -391,11 +391,12 @@ def test_a_damaged_file_is_read_or_refused_by_name(whole: dict[str, Any], damage
     for at, removed, inserted in damage:
         at = min(at, len(content))
         content = content[:at] + inserted + content[at + removed :]
+    decode(stored(Pil.fromarray(noise(5, 7))))  # whatever is imported only now is not the image's memory
+    damaged = [dataset([{"bytes": one, "path": "damaged.bin"}]) for one in (content, with_checksums(content))]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(images, "MAX_PIXELS", 2**18)
-        for one in (content, with_checksums(content)):
-            rows = dataset([{"bytes": one, "path": "damaged.bin"}])
+        for rows in damaged:
             with contextlib.suppress(DataError), naming("damaged.bin"):
                 encoded = ImageEncoder("image", "RGB", 8, 8, resize=True).encode(rows)
                 assert 0 <= encoded.min() <= encoded.max() <= 1
