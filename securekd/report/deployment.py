@@ -40,6 +40,10 @@ ACCESS = {
 }
 
 
+COLUMNS_SHOWN = 50
+"""Columns of a record that are listed; the JSON file has the others."""
+
+
 @dataclass(frozen=True)
 class BoundKind:
     """One kind of bound over all attacks, with the assumptions that any of them carries."""
@@ -125,6 +129,7 @@ def _context(record: AuditRecord) -> Mapping[str, Any]:
 
     return {
         "record": record,
+        "columns_shown": COLUMNS_SHOWN,
         "style": style(),
         "kind": KINDS[record.kind],
         "gives": ", ".join(ACCESS.get(name, name) for name in record.gives),

@@ -1,7 +1,7 @@
 """A target behind HTTP: JSON in, JSON out.
 
-Request: `POST` with `{"inputs": [...]}`: texts, rows as objects, or arrays as nested lists (null: a missing value). Answer: status 200 (or
-another 2xx that has content) and an object with exactly one of
+Request: `POST` with `{"inputs": [...]}`: texts, rows as objects, or arrays as nested lists, where null is a missing
+value. Answer: status 200 (or another 2xx that has content) and an object with exactly one of
 
 - `log_probs`, `probs` or `logits`: a list of C numbers for each input (`-Infinity` is legal in `log_probs`);
 - `labels`: an integer for each input, and then only label-only attacks are possible;
@@ -355,9 +355,9 @@ def _plain(inputs: Inputs) -> list[Any]:
     """Inputs as JSON has them: of arrays nested lists, null for NaN."""
     if not isinstance(inputs, np.ndarray):
         return list(inputs)
-    if inputs.dtype.kind == "f" and np.isnan(inputs).any():
-        return list(np.where(np.isnan(inputs), None, inputs.astype(object)).tolist())
-    return list(inputs.tolist())
+    values = inputs.astype(object)
+    values[inputs != inputs] = None
+    return list(values.tolist())
 
 
 def _seconds(header: str | None) -> float:

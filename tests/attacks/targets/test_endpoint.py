@@ -4,6 +4,7 @@ import contextlib
 import json
 import time
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -358,3 +359,18 @@ def test_addresses_that_cannot_be_asked(url: str) -> None:
 def test_a_token_that_is_not_set_is_named() -> None:
     with pytest.raises(TargetUnusable, match="NO_SUCH_TOKEN is not set"):
         EndpointTarget("http://host/", Manners(token_variable="NO_SUCH_TOKEN"))
+
+
+def test_missing_numbers_go_as_null_and_nothing_else_changes() -> None:
+    """JSON has no NaN; what the target is sent is otherwise what it was sent before."""
+    seen: list[Any] = []
+
+    def answer(inputs: list[Any], _: dict[str, str]) -> Reply:
+        seen.extend(inputs)
+        return ok({"labels": [0] * len(inputs)})
+
+    with serving(answer) as url:
+        target = EndpointTarget(url)
+        target.ask(np.array([[1.5, np.nan], [np.nan, 2.0]]))
+        target.ask(np.array([[1, 2]], dtype=np.uint8))
+    assert seen == [[1.5, None], [None, 2.0], [1, 2]]
