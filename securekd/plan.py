@@ -228,7 +228,7 @@ def make_plan(experiment: Experiment) -> Plan:
         for i, (name, examples, model) in enumerate(zip(data.client_names, data.clients, models, strict=True), start=1)
     )
     _check_deltas(experiment, clients)
-    _check_models(experiment, clients, shape)
+    _check_models(experiment, clients, shape, len(data.transfer))
     summing = aggregator_named(experiment.aggregation)
     threshold = _threshold(experiment, len(clients), summing)
     exposure = Exposure(
@@ -298,19 +298,24 @@ def _check_deltas(experiment: Experiment, clients: tuple[PlannedClient, ...]) ->
         )
 
 
-def _check_models(experiment: Experiment, clients: tuple[PlannedClient, ...], shape: InputShape) -> None:
+def _check_models(experiment: Experiment, clients: tuple[PlannedClient, ...], shape: InputShape, transfer: int) -> None:
     from securekd.models.registry import build, probe
-    from securekd.training.dp_sgd import refuse_unsuited
+    from securekd.training.plain import batch_sizes
+    from securekd.training.suited import refuse_unsuited
 
     student = build(experiment.student.model, shape, seed=0)
     if experiment.strategy == "fedavg":
         refuse_mixed(experiment.student.model, [(c.name, c.model) for c in clients])
         refuse_statistics(student, probe(shape, 3))
+    else:
+        batch_sizes(student.train(), probe(shape, 1), transfer, experiment.student.batch_size)
     private: list[Model] = [*(c.model for c in clients), central_model(experiment)]
     for model in {repr(m): m for m in private}.values():
         network = build(model, shape, seed=0)
         if experiment.privacy.dp_sgd:
             refuse_unsuited(network, probe(shape, 3))
+        for rows in [] if experiment.privacy.dp_sgd else {len(c.examples) for c in clients if c.model == model}:
+            batch_sizes(network.train(), probe(shape, 1), rows, min(experiment.training.plain_batch_size, rows))
 
 
 def central_model(experiment: Experiment) -> Model:
