@@ -17,7 +17,7 @@ from securekd.canaries import Canaries, choose_canaries
 from securekd.data import Examples, FederatedData, load_federated
 from securekd.data.examples import transfer_digest
 from securekd.data.features import public_features
-from securekd.errors import BudgetError, DataError, SettingError
+from securekd.errors import BudgetError, DataError, ModelError, SettingError
 from securekd.experiment import ClientModel, Experiment, Model
 from securekd.models.shape import InputShape
 from securekd.privacy.accountant import Guarantee, calibrate_dp_sgd, guarantees
@@ -313,8 +313,15 @@ def _check_models(experiment: Experiment, clients: tuple[PlannedClient, ...], sh
     for model in {repr(m): m for m in private}.values():
         network = build(model, shape, seed=0)
         if experiment.privacy.dp_sgd:
-            refuse_unsuited(network, probe(shape, 3))
-        for rows in [] if experiment.privacy.dp_sgd else {len(c.examples) for c in clients if c.model == model}:
+            try:
+                refuse_unsuited(network, probe(shape, 3))
+            except ModelError as error:
+                if any(c.model == model for c in clients):
+                    raise
+                raise ModelError(f"the centralised yardstick: {error}; or set centralized.model") from error
+            continue
+        held = [len(c.examples) for c in clients]
+        for rows in {n for n, c in zip(held, clients, strict=True) if c.model == model} | {sum(held)}:
             batch_sizes(network.train(), probe(shape, 1), rows, min(experiment.training.plain_batch_size, rows))
 
 
