@@ -20,10 +20,10 @@ class Trial:
 def try_out(model: nn.Module, inputs: Tensor) -> Trial:
     """Call the model, in the mode in which it is, on copies of its buffers and of the inputs (N, ...).
 
-    Two trials on inputs of the same shape draw the same random numbers.
+    On the CPU, two trials on inputs of the same shape draw the same random numbers.
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         output = functional_call(model, buffers, (inputs.clone(),))
     return Trial(output, buffers)
