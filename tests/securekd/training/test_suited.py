@@ -70,7 +70,7 @@ def attention(layer: nn.Module) -> nn.Module:
 
 
 def transformer() -> nn.Module:
-    layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(2, 1, 4, batch_first=True), 1)
+    layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(2, 2, 4, batch_first=True), 1)
     return Parts(lambda m, x: m.head(m.body(steps(x)).flatten(1)), body=layers, head=nn.Linear(6, 3))
 
 
