@@ -17,7 +17,7 @@ from securekd.canaries import Canaries, choose_canaries
 from securekd.data import Examples, FederatedData, load_federated
 from securekd.data.examples import transfer_digest
 from securekd.data.features import public_features
-from securekd.errors import BudgetError, DataError, SettingError
+from securekd.errors import BudgetError, DataError, ModelError, SettingError
 from securekd.experiment import ClientModel, Experiment, Model
 from securekd.models.shape import InputShape
 from securekd.privacy.accountant import Guarantee, calibrate_dp_sgd, guarantees
@@ -228,7 +228,7 @@ def make_plan(experiment: Experiment) -> Plan:
         for i, (name, examples, model) in enumerate(zip(data.client_names, data.clients, models, strict=True), start=1)
     )
     _check_deltas(experiment, clients)
-    _check_models(experiment, clients, shape)
+    _check_models(experiment, clients, shape, len(data.transfer))
     summing = aggregator_named(experiment.aggregation)
     threshold = _threshold(experiment, len(clients), summing)
     exposure = Exposure(
@@ -298,19 +298,31 @@ def _check_deltas(experiment: Experiment, clients: tuple[PlannedClient, ...]) ->
         )
 
 
-def _check_models(experiment: Experiment, clients: tuple[PlannedClient, ...], shape: InputShape) -> None:
+def _check_models(experiment: Experiment, clients: tuple[PlannedClient, ...], shape: InputShape, transfer: int) -> None:
     from securekd.models.registry import build, probe
-    from securekd.training.dp_sgd import refuse_unsuited
+    from securekd.training.plain import batch_sizes
+    from securekd.training.suited import refuse_unsuited
 
     student = build(experiment.student.model, shape, seed=0)
     if experiment.strategy == "fedavg":
         refuse_mixed(experiment.student.model, [(c.name, c.model) for c in clients])
         refuse_statistics(student, probe(shape, 3))
+    else:
+        batch_sizes(student.train(), probe(shape, 1), transfer, experiment.student.batch_size)
     private: list[Model] = [*(c.model for c in clients), central_model(experiment)]
     for model in {repr(m): m for m in private}.values():
         network = build(model, shape, seed=0)
         if experiment.privacy.dp_sgd:
-            refuse_unsuited(network, probe(shape, 3))
+            try:
+                refuse_unsuited(network, probe(shape, 3))
+            except ModelError as error:
+                if any(c.model == model for c in clients):
+                    raise
+                raise ModelError(f"the centralised yardstick: {error}; or set centralized.model") from error
+            continue
+        held = [len(c.examples) for c in clients]
+        for rows in {n for n, c in zip(held, clients, strict=True) if c.model == model} | {sum(held)}:
+            batch_sizes(network.train(), probe(shape, 1), rows, min(experiment.training.plain_batch_size, rows))
 
 
 def central_model(experiment: Experiment) -> Model:

@@ -9,6 +9,7 @@ from torch import nn
 from securekd.errors import ModelError
 from securekd.experiment import Model
 from securekd.models import builtin, hog, huggingface
+from securekd.models.logits import give_logits
 from securekd.models.shape import InputShape
 from securekd.plugins import is_plugin, load_plugin
 
@@ -27,7 +28,7 @@ def build(model: Model, shape: InputShape, seed: int) -> nn.Module:
     """The network that `model` names, for inputs and classes of `shape`.
 
     A constructor of the user's (`module:attribute`) is called like ours: the `InputShape` first, then the options as
-    keywords. Initial weights are a function of `seed`.
+    keywords, and its model may give its logits as `give_logits` takes them. Initial weights are a function of `seed`.
 
     Raises:
         ModelError: if the name is unknown, an option does not exist, or the model does not fit the data.
@@ -41,7 +42,12 @@ def build(model: Model, shape: InputShape, seed: int) -> nn.Module:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             network = constructor(shape, **model.options)
+            if not isinstance(network, nn.Module):
+                raise ModelError(f"model {model.kind!r} gives a {type(network).__name__}, not a torch.nn.Module")
             logits = network.eval()(probe(shape, 2))
+            if is_plugin(model.kind):
+                give_logits(network, shape, f"model {model.kind!r} ({type(network).__name__})")
+                logits = network(probe(shape, 2))
     except ModelError:
         raise
     except Exception as error:  # a constructor may raise anything; whatever it is, these options do not fit

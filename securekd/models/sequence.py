@@ -79,8 +79,9 @@ def _watch(model: nn.Module, layers: list[nn.Linear], inputs: Tensor) -> _Seen:
     def note(layer: nn.Module, entered: tuple[Tensor, ...], left: Tensor) -> None:
         assert isinstance(layer, nn.Linear)
         seen.order.append(layer)
-        seen.entering.append(entered[0])
-        seen.leaving.append(left)
+        # Copies: an activation in place would overwrite what a layer gave, and seem to be none.
+        seen.entering.append(entered[0].clone())
+        seen.leaving.append(left.clone())
 
     hooks: list[RemovableHandle] = [layer.register_forward_hook(note) for layer in layers]
     try:

@@ -8,16 +8,13 @@ Where only a head on fixed features is trained, its clipped gradients have a clo
 same mechanism with the same draws, so that both ways give the same weights up to rounding.
 """
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from opacus.grad_sample import GradSampleHooks
 from opacus.optimizers import DPOptimizer
-from opacus.validators import ModuleValidator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -25,6 +22,7 @@ from securekd.errors import ModelError
 from securekd.randomness import Csprng
 from securekd.training.closed_form import Features, clipped_sums
 from securekd.training.frozen import Encode, compute_features, split_frozen
+from securekd.training.hooks import OutputHooks
 from securekd.training.mechanism import Scratch, add_noise, factors_of
 
 # How a model's clipped gradients are computed.
@@ -162,7 +160,8 @@ def train_dp(
         absent: examples that have no gradient and still count in the public N: canaries whose coins kept them out.
 
     Raises:
-        ModelError: if per-example gradients disagree on the batch size (`refuse_unsuited` finds the rest beforehand).
+        ModelError: if per-example gradients disagree on the batch size, or a layer has none (`refuse_unsuited` finds
+            these and the rest beforehand).
     """
     model.to(device).train()
     x, y = torch.tensor(inputs), torch.tensor(labels)
@@ -245,82 +244,15 @@ def train_with_hooks(
     absent: int = 0,
 ) -> int:
     """DP-SGD on any model, in training mode, by Opacus' hooks; gives the number of zeroed gradients."""
-    hooks = GradSampleHooks(model, strict=True)
+    hooks = OutputHooks(model, strict=True)
     try:
         optimizer = StrictDPOptimizer(sgd, plan=plan, population=len(labels) + absent, noise=randomness)
-        with warnings.catch_warnings():
-            # Opacus hangs full backward hooks on the first layer too, whose inputs need no gradient; nothing is amiss.
-            warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            for _ in range(plan.steps):
-                batches = _poisson_micro_batches(inputs, labels, plan, randomness, micro_batch)
-                _step(model, optimizer, batches, device)
+        for _ in range(plan.steps):
+            batches = _poisson_micro_batches(inputs, labels, plan, randomness, micro_batch)
+            _step(model, optimizer, batches, device)
         return optimizer.zeroed
     finally:
         hooks.cleanup()
-
-
-def refuse_unsuited(model: nn.Module, inputs: Tensor) -> None:
-    """Refuse a model whose examples DP-SGD could not keep apart.
-
-    Layers with batch statistics are refused by type. What types do not tell is tried out on a few inputs: logits must
-    not depend on the other examples of the batch, and each parameter's per-example gradients must equal those of the
-    example alone (where the model is deterministic in training: with dropout only their batch sizes are compared).
-
-    Args:
-        model: to be trained.
-        inputs: three or so inputs of the right shape; they are replaced by random ones of the same kind.
-
-    Raises:
-        ModelError: with what is wrong.
-    """
-    name = type(model).__name__
-    errors = ModuleValidator.validate(model.train(), strict=False)
-    if errors:
-        raise ModelError(f"{name} cannot be trained with DP-SGD: {errors[0]}; use group or layer norm")
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
-        raise ModelError(f"{name} has no trainable parameter")
-    if any(p.dtype != torch.float32 for p in trainable):
-        raise ModelError(f"{name} has parameters other than float32, whose rounding breaks the clip; convert them")
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.rand(inputs.shape, generator=generator)
-    x = drawn if inputs.is_floating_point() else (inputs + (drawn > 0.5).to(inputs.dtype))
-    with torch.no_grad():
-        model.eval()
-        together, alone = model(x), torch.cat([model(x[i : i + 1]) for i in range(len(x))])
-        if not torch.allclose(together, alone, rtol=1e-3, atol=1e-4):
-            raise ModelError(f"{name} mixes the examples of a batch: an example's logits depend on the others")
-        model.train()
-        deterministic = torch.equal(model(x), model(x))
-    _compare_gradients(model, trainable, x, deterministic)
-
-
-def _compare_gradients(model: nn.Module, trainable: list[nn.Parameter], x: Tensor, deterministic: bool) -> None:
-    labels = torch.zeros(len(x), dtype=torch.long)
-    hooks = GradSampleHooks(model, strict=True)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            loss = cross_entropy(model(x), labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-        found = [getattr(p, "grad_sample", None) for p in trainable]
-    finally:
-        hooks.cleanup()
-        model.zero_grad()
-    if any(g is None for g in found):
-        raise ModelError(f"{type(model).__name__} has trainable parameters without a gradient; freeze or remove them")
-    per_example = [g for g in found if g is not None]
-    clip_factors(per_example, 1.0)  # refuses gradients that disagree on the batch size
-    if not deterministic:
-        return
-    for i in range(len(x)):
-        expected = torch.autograd.grad(cross_entropy(model(x[i : i + 1]), labels[i : i + 1]), trainable)
-        for one, other in zip(per_example, expected, strict=True):
-            if not torch.allclose(one[i], other, rtol=1e-2, atol=1e-4 + 1e-3 * float(other.abs().max())):
-                raise ModelError(
-                    f"{type(model).__name__} has per-example gradients that differ from those of the example alone; "
-                    "it cannot be trained with DP-SGD"
-                )
 
 
 def _poisson_micro_batches(

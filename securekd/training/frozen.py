@@ -1,6 +1,7 @@
 """Models whose features are fixed and whose head alone is trained: found here, and their features computed once."""
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -50,7 +51,8 @@ class Split:
 
     Attributes:
         features: inputs (N, ...) to features (N, D); without a trainable parameter, and the same at every call.
-        head: `nn.Linear` with every parameter trainable, and elementwise activations; shares its layers with the model.
+        head: `nn.Linear` with every parameter trainable, and elementwise activations, none in place; shares its
+            parameters with the model.
     """
 
     features: nn.Module
@@ -90,7 +92,7 @@ def split_frozen(model: nn.Module) -> Split | None:
         return None
     if not all(_of_a_head(layer) for layer in head) or not all(_fixed(layer) for layer in features):
         return None
-    return Split(nn.Sequential(*features), nn.Sequential(*head))
+    return Split(nn.Sequential(*features), nn.Sequential(*map(_apart, head)))
 
 
 def compute_features(split: Split, inputs: Tensor, *, micro_batch: int, device: str) -> Tensor:
@@ -124,8 +126,16 @@ def _trainable(layer: nn.Module) -> bool:
 def _of_a_head(layer: nn.Module) -> bool:
     if type(layer) is nn.Linear:
         return all(p.requires_grad for p in layer.parameters())
-    # In place, an activation would overwrite the output whose gradient is wanted.
-    return type(layer) in ELEMENTWISE and not getattr(layer, "inplace", False)
+    return type(layer) in ELEMENTWISE
+
+
+def _apart(layer: nn.Module) -> nn.Module:
+    """A layer that leaves its input as it is: in place, it would overwrite the output whose gradient is wanted."""
+    if not getattr(layer, "inplace", False):
+        return layer
+    twin = copy(layer)
+    twin.inplace = False  # type: ignore[assignment]
+    return twin
 
 
 def _fixed(layer: nn.Module) -> bool:

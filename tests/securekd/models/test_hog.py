@@ -14,8 +14,8 @@ from securekd.models.folder import load_model, save_model
 from securekd.models.hog import BINS, Hog
 from securekd.models.registry import build
 from securekd.models.shape import InputShape
-from securekd.training.dp_sgd import refuse_unsuited
 from securekd.training.frozen import split_frozen
+from securekd.training.suited import refuse_unsuited
 
 DIGIT = InputShape("image", (1, 28, 28), 10)
 COLOUR = InputShape("image", (3, 16, 37), 5)

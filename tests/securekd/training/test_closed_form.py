@@ -17,10 +17,11 @@ from securekd.models.registry import build
 from securekd.models.shape import InputShape
 from securekd.randomness import Csprng
 from securekd.training.closed_form import Features, clipped_sums
-from securekd.training.dp_sgd import DpSgdPlan, TrainingOutcome, refuse_unsuited, train_dp, train_with_hooks
+from securekd.training.dp_sgd import DpSgdPlan, TrainingOutcome, train_dp, train_with_hooks
 from securekd.training.frozen import compute_features, split_frozen
 from securekd.training.mechanism import add_noise
 from securekd.training.plain import train_plain
+from securekd.training.suited import refuse_unsuited
 
 IMAGE = InputShape("image", (1, 8, 8), 10)
 TEXT = InputShape("text", (7,), 4, vocabulary=50)
@@ -230,7 +231,6 @@ FOR_HOOKS = {
     "a layer used twice": shared,
     "a part of a layer frozen": lambda: partly(2),
     "a layer's bias frozen": lambda: partly(0),
-    "in place": lambda: deep(nn.ReLU(inplace=True)),
     "layer norm in the head": lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 3)),
     "a frozen layer in the head": lambda: nn.Sequential(nn.Linear(6, 6), encoder(nn.Linear(6, 6)), nn.Linear(6, 3)),
     "nothing to train": lambda: nn.Sequential(nn.Linear(6, 3)).requires_grad_(False),
@@ -241,6 +241,7 @@ FOR_HOOKS = {
     ),
 }
 FOR_CLOSED_FORM = {
+    "in place": lambda: deep(nn.ReLU(inplace=True)),
     "a layer alone": lambda: nn.Linear(6, 3),
     "dropout of nothing": lambda: nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.0), nn.Linear(6, 3)),
     "frozen convolutions": lambda: nn.Sequential(

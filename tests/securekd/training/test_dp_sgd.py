@@ -16,8 +16,8 @@ from securekd.experiment import TINY_VIT, Model
 from securekd.models.registry import build, probe
 from securekd.models.shape import InputShape
 from securekd.randomness import Csprng, Randomness
-from securekd.training import dp_sgd
 from securekd.training.dp_sgd import DpSgdPlan, StrictDPOptimizer, clip_factors, train_dp
+from securekd.training.suited import refuse_unsuited
 
 IMAGE = InputShape("image", (1, 8, 8), 10)
 TEXT = InputShape("text", (7,), 4, vocabulary=50)
@@ -259,13 +259,13 @@ def test_micro_batches_change_nothing_but_rounding() -> None:
 def test_batch_norm_is_refused() -> None:
     model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
     with pytest.raises(ModelError, match="group or layer norm"):
-        dp_sgd.refuse_unsuited(model, torch.zeros(3, 6))
+        refuse_unsuited(model, torch.zeros(3, 6))
 
 
 def test_a_model_with_nothing_to_train_is_refused() -> None:
     model = nn.Linear(6, 3).requires_grad_(False)
     with pytest.raises(ModelError, match="no trainable parameter"):
-        dp_sgd.refuse_unsuited(model, torch.zeros(3, 6))
+        refuse_unsuited(model, torch.zeros(3, 6))
 
 
 class Mixing(nn.Module):
@@ -303,13 +303,13 @@ def scrambled_grads(layer: nn.Linear, activations: list[torch.Tensor], backprops
 )
 def test_models_whose_examples_cannot_be_kept_apart_are_refused_beforehand(model: nn.Module, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        dp_sgd.refuse_unsuited(model, torch.zeros(3, 6))
+        refuse_unsuited(model, torch.zeros(3, 6))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_suited_models_pass(name: str) -> None:
     model, shape = MODELS[name]
-    dp_sgd.refuse_unsuited(build(model, shape, seed=0), probe(shape, 3))
+    refuse_unsuited(build(model, shape, seed=0), probe(shape, 3))
 
 
 def test_half_precision_checkpoints_are_loaded_in_float32(tmp_path: Path) -> None:
@@ -317,4 +317,4 @@ def test_half_precision_checkpoints_are_loaded_in_float32(tmp_path: Path) -> Non
     source.model.half().save_pretrained(tmp_path)
     loaded = build(Model(kind="transformers", options={"path": str(tmp_path)}), TEXT, seed=0)
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
-    dp_sgd.refuse_unsuited(loaded, probe(TEXT, 3))
+    refuse_unsuited(loaded, probe(TEXT, 3))
