@@ -27,6 +27,9 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 INDEX = re.compile(r"(Unnamed: \d+(\.\d+)?)?")
 """What pandas and R call the column with the numbers or names of rows: its place, or nothing at all."""
 
+UNREADABLE = (ValueError, TypeError, OSError, NotImplementedError, MemoryError, OverflowError, LookupError)
+"""What pyarrow's errors, and those of Python's own readers, derive from."""
+
 AT_ONCE = 10_000
 """Rows of a CSV file with quotation marks that become Arrow at a time."""
 
@@ -75,7 +78,7 @@ def read_rows(path: Path) -> Rows:
         if path.stat().st_size == 0:
             raise DataError(f"{str(path)!r} is empty: it has no rows")
         return _tidied(readers[path.suffix.lower()](path))
-    except (ValueError, TypeError, OSError, NotImplementedError, MemoryError) as error:  # pyarrow's derive from these
+    except UNREADABLE as error:
         raise DataError(f"cannot read {str(path)!r}: {first_line(error)}") from error
 
 
@@ -116,6 +119,9 @@ def _tidied(table: "pa.Table") -> Rows:
             _refuse_data(table.column(place), place, name)
             notes.append(f"column {place + 1} ({name!r}), which only numbers or names the rows, was left out")
     names = [bare(table.column_names[place]) for place in kept]
+    unnameable = [name for name in names if "\0" in name]
+    if unnameable:
+        raise _Unreadable(f"column {unnameable[0]!r} has a zero byte in its name: rename it")
     twice = sorted(name for name in set(names) if names.count(name) > 1)
     if twice:
         raise _Unreadable(f"it has more than one column {twice[0]!r}: rename one")

@@ -106,7 +106,7 @@ def _local(path: Path) -> Opened:
     rows = read_rows(path)
     try:
         return Opened(Dataset(rows.table), rows.notes)
-    except (ValueError, TypeError) as error:  # a type that datasets does not know
+    except Exception as error:  # a type that datasets does not know, or metadata of its own that make no sense
         raise DataError(f"cannot read {str(path)!r}: {first_line(error)}") from error
 
 

@@ -19,6 +19,9 @@ LARGEST = 1 << 30
 
 INFLATES = 100
 
+LONGEST_SAID = 200
+"""Characters of a library's message that an error repeats: some print what they read."""
+
 
 def of_file(path: Path) -> Mapping[str, NDArray[Any]]:
     """The arrays of a .npz file, or the columns of a .parquet file, in which lists become further dimensions.
@@ -35,7 +38,7 @@ def of_file(path: Path) -> Mapping[str, NDArray[Any]]:
         raise BadSignalsFile("a .parquet file needs pyarrow", value=error, remedy="pip install pyarrow") from error
     except Exception as error:  # a damaged file's errors are numpy's, zipfile's, zlib's or pyarrow's own; all mean this
         said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise _unfit(path, said, "write the .npz or .parquet file anew") from error
+        raise _unfit(path, said[:LONGEST_SAID], "write the .npz or .parquet file anew") from error
 
 
 def _of_npz(path: Path) -> Mapping[str, NDArray[Any]]:

@@ -250,6 +250,8 @@ def test_numbers_and_words_for_missing_in_one_column_of_jsonl(tmp_path: Path, wo
         ('{"x": ' + "9" * 5000 + "}\n", "line 1"),
         ('{"x": ' + "[" * 100_000 + "}\n", "line 1"),
         ('{"x": 1, " x": 2}\n', "more than one column 'x'"),
+        ('{"x": [99999999999999999999]}\n', "too large"),
+        ('{"x\\u0000": 1}\n', "has a zero byte in its name"),
     ],
 )
 def test_unfit_jsonl(tmp_path: Path, lines: str, said: str) -> None:
