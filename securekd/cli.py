@@ -112,9 +112,10 @@ def report(folder: Path) -> None:
     Example:
       securekd report runs/run-1
     """
+    from securekd.files import is_there
     from securekd.report import write_audit_report, write_report
 
-    write = write_audit_report if (folder / "audit.json").exists() else write_report
+    write = write_audit_report if is_there(folder / "audit.json") else write_report
     terminal.say(f"report: {write(folder)}")
 
 
