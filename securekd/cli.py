@@ -229,7 +229,8 @@ def main() -> None:
         )  # a module:attribute of the user's stands there; last, so that it hides nothing
     with terminal.streams():
         code = _carry_out(debug)
-    sys.exit(code)
+    if code:
+        sys.exit(code)
 
 
 def _carry_out(debug: bool) -> int:

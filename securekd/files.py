@@ -37,10 +37,10 @@ def writing(path: Path) -> Iterator[None]:
         raise not_written(path, error) from error
 
 
-def not_written(path: Path, error: OSError) -> RunError:
+def not_written(path: Path, error: Exception) -> RunError:
     """The error for a file or folder that could not be written."""
-    remedy = "make room there" if error.errno in FULL else "see that it can be written"
-    said = error.strerror or error
+    remedy = "make room there" if getattr(error, "errno", None) in FULL else "see that it can be written"
+    said = getattr(error, "strerror", None) or error
     return RunError(f"cannot write {path}: {said}; {remedy}: what was finished is kept, and --resume goes on from it")
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from securekd.errors import FolderError, RunError
+from securekd.errors import FolderError
 from securekd.experiment import Model
-from securekd.files import write_atomically, writing
+from securekd.files import not_written, write_atomically, writing
 from securekd.models.huggingface import Classifier, transformers
 from securekd.models.registry import build, probe
 from securekd.models.shape import InputShape
@@ -65,7 +65,7 @@ def _draft_of(folder: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(draft, folder)  # noqa: PTH105 (a folder, over nothing)
     except SafetensorError as error:
-        raise RunError(f"cannot write {folder}: {error}; mend that and go on with --resume") from error
+        raise not_written(folder, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -39,12 +39,15 @@ def securekd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Securekd:
         with Path(to).open("w", encoding=encoding) as file:
             monkeypatch.setattr(sys, "argv", ["securekd", *arguments])
             monkeypatch.setattr(sys, "stdout", file)
-            with pytest.raises(SystemExit) as caught:
+            try:
                 main()
+                code = 0
+            except SystemExit as ended:
+                code = int(str(ended.code))
             assert sys.stdout is file
             monkeypatch.undo()
             monkeypatch.chdir(tmp_path)
-        return int(str(caught.value.code))
+        return code
 
     return run
 
