@@ -1,12 +1,7 @@
 """`securekd audit` in a terminal: progress on standard error, results on standard output."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from securekd.audit_record import AuditRecord, Rate, read_audit
@@ -14,17 +9,22 @@ from securekd.auditing import AuditRequest, audit_deployment
 from securekd.errors import PromiseError
 from securekd.report import numbers
 from securekd.report.deployment import rounded
-from securekd_attacks.answers import Progress as OnProgress
+from securekd.terminal import Screen, progress_bar, say, say_json
 
 
 def audit(request: AuditRequest, out: Path, *, resume: bool, as_json: bool) -> None:
     """Carry out an audit with a progress bar, and print what it found, also where a limit is exceeded."""
     try:
-        with _progress_bar() as on_progress:
-            record = audit_deployment(request, out, resume=resume, on_progress=on_progress)
+        with progress_bar("preparing") as tell:
+            record = audit_deployment(
+                request,
+                out,
+                resume=resume,
+                on_progress=lambda part, done, total: tell(f"asking: {part}", done, total),
+            )
     except KeyboardInterrupt:
         if (out / "answers").exists():
-            click.echo("\ninterrupted; go on with the same command and --resume", err=True)
+            say("\ninterrupted; go on with the same command and --resume", err=True)
         raise
     except PromiseError:
         _tell(read_audit(out), out, as_json)
@@ -34,14 +34,14 @@ def audit(request: AuditRequest, out: Path, *, resume: bool, as_json: bool) -> N
 
 def _tell(record: AuditRecord, out: Path, as_json: bool) -> None:
     if as_json:
-        click.echo(record.to_json().decode(), nl=False)
+        say_json(record.to_json().decode())
     else:
         summary(record, out)
 
 
 def summary(record: AuditRecord, out: Path) -> None:
     """The record in a few lines."""
-    console = Console()
+    console = Screen()
     heads = [f"TPR at {100 * rate.fpr:g}% FPR" for rate in record.attacks[0].tpr_at_fpr]
     title = f"{record.target}: {record.members:,} members, {record.nonmembers:,} non-members (AUC 0.5 is chance)"
     table = Table(Column("attack", overflow="fold"), "AUC", *heads, "ε at least", title=title)
@@ -51,31 +51,31 @@ def summary(record: AuditRecord, out: Path) -> None:
         table.add_row(each.attack, area, *rates, numbers.epsilon_lower(each.bounds[0].epsilon_lower))
     console.print(table)
     for missing in record.not_possible:
-        click.echo(f"not possible: {missing.attack} needs {missing.needs}")
+        say(f"not possible: {missing.attack} needs {missing.needs}")
     if record.not_possible:
-        click.echo("references come with --references, a population with --population, more signals from the target")
+        say("references come with --references, a population with --population, more signals from the target")
     if record.exposure is not None:
         found = record.exposure
-        click.echo(
+        say(
             f"exposure of {found.canaries} canaries: mean {found.mean:.2f} of at most {found.ceiling:.2f} bits "
             f"(1.44 is chance); {found.at_ceiling} stand before all {found.candidates - 1} candidates"
         )
-    click.echo(
+    say(
         f"all attacks together: ε ≥ {numbers.epsilon_lower(record.best.epsilon_lower)} at δ = {record.delta:g} with "
         f"{record.confidence:.0%} confidence; a low lower bound is not safety"
     )
     for note in record.notes:
-        click.echo(f"passed over: {note}")
+        say(f"data: {note}")
     if record.rounded is not None:
-        click.echo(f"rounded: {rounded(record)}")
+        say(f"rounded: {rounded(record)}")
     if record.blind is None:
-        click.echo("nobody checked whether members and non-members differ: no features, or too few records")
+        say("nobody checked whether members and non-members differ: no features, or too few records")
     elif record.blind.distribution_shift:
-        click.echo(
+        say(
             f"NO LEAKAGE IS CLAIMED: a classifier that never sees the model tells members from non-members "
             f"(AUC {numbers.area_range(record.blind.auc.low, record.blind.auc.high)})"
         )
-    click.echo(f"report: {out / 'audit.html'}")
+    say(f"report: {out / 'audit.html'}")
 
 
 def _rate(rate: Rate) -> str:
@@ -85,15 +85,3 @@ def _rate(rate: Rate) -> str:
     if rate.nonmembers_needed is None:
         return f"{told}, unresolved: the FPR may be {numbers.percent_up(rate.fpr_high)}"
     return f"needs {numbers.count(rate.nonmembers_needed)} non-members"
-
-
-@contextmanager
-def _progress_bar() -> Iterator[OnProgress]:
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("preparing", total=None)
-
-        def on_progress(part: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, description=f"asking: {part}")
-
-        yield on_progress

@@ -12,7 +12,7 @@ from securekd.audit_files import Columns, read_sides
 from securekd.audit_record import AuditRecord, Check, record_of
 from securekd.data.sources import expand
 from securekd.errors import DataError, FolderError, PromiseError, RunError, SettingError
-from securekd.files import write_atomically
+from securekd.files import FULL, is_there, not_written, write_atomically
 from securekd.report import numbers
 from securekd_attacks import AttackInputError, nonmembers_to_resolve
 from securekd_attacks.answers import AnswerStore, Progress
@@ -142,7 +142,7 @@ def audit_deployment(
     """
     from securekd.report import write_audit_report
 
-    if out.exists() != resume:
+    if is_there(out) != resume:
         said = "does not exist: leave --resume out to begin there" if resume else "exists: add --resume"
         raise FolderError(f"{out} {said}, or give another --out")
     with _named_errors(out, fresh=not resume):
@@ -324,6 +324,8 @@ def _named_errors(out: Path, *, fresh: bool) -> Iterator[None]:
     except TargetFailed as error:
         raise RunError(f"{error}; what was answered is kept: go on with the same command and --resume") from error
     except OSError as error:
+        if error.errno in FULL:
+            raise not_written(Path(error.filename or out), error) from error
         raise FolderError(f"cannot use the folder {out}: {error.strerror or error}") from error
     except AttackInputError as error:
         if fresh:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from securekd.files import write_atomically
+from securekd.files import write_atomically, writing
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -37,7 +37,8 @@ class PhaseStore:
 
     def __init__(self, folder: Path, on_done: Callable[[str, Saved], None] = lambda name, saved: None) -> None:
         """Use `folder` (made if missing); `on_done` hears of every phase, computed or found."""
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._on_done = on_done
 

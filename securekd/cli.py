@@ -3,12 +3,14 @@
 Exit codes: 0 done; 1 failed while running; 2 refused input; 3 more was found than was promised; 130 interrupted.
 """
 
+import io
 import sys
 import traceback
 from pathlib import Path
 
 import click
 
+from securekd import terminal
 from securekd.audit_cli import audit
 from securekd.errors import SecurekdError, SettingError
 
@@ -110,10 +112,11 @@ def report(folder: Path) -> None:
     Example:
       securekd report runs/run-1
     """
+    from securekd.files import is_there
     from securekd.report import write_audit_report, write_report
 
-    write = write_audit_report if (folder / "audit.json").exists() else write_report
-    click.echo(f"report: {write(folder)}")
+    write = write_audit_report if is_there(folder / "audit.json") else write_report
+    terminal.say(f"report: {write(folder)}")
 
 
 @cli.command()
@@ -224,23 +227,33 @@ def main() -> None:
         sys.path.append(
             str(Path.cwd())
         )  # a module:attribute of the user's stands there; last, so that it hides nothing
+    with terminal.streams():
+        code = _carry_out(debug)
+    if code:
+        sys.exit(code)
+
+
+def _carry_out(debug: bool) -> int:
     try:
-        cli(standalone_mode=False)
+        returned = cli(standalone_mode=False)
+        return returned if isinstance(returned, int) else 0
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        shown = io.StringIO()  # it quotes what was typed
+        error.show(shown)
+        terminal.say(shown.getvalue().rstrip("\n"), err=True)
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; finished phases are kept", err=True)
-        sys.exit(INTERRUPTED)
+        terminal.say("interrupted; finished phases are kept", err=True)
+        return INTERRUPTED
     except SecurekdError as error:
         _tell(str(error), debug)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except Exception as error:
         _tell(f"{type(error).__name__}: {error} (unexpected; --debug shows where)", debug)
-        sys.exit(1)
+        return 1
 
 
 def _tell(message: str, debug: bool) -> None:
     if debug:
-        traceback.print_exc()
-    click.echo("error: " + " ".join(message.split()), err=True)
+        terminal.say(traceback.format_exc().rstrip("\n"), err=True)
+    terminal.say("error: " + " ".join(message.split()), err=True)

@@ -1,6 +1,8 @@
 """Configuration: TOML and `--set` in, a frozen `Experiment` out, and back; refusals in one line each."""
 
+import codecs
 import difflib
+import io
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -17,6 +19,17 @@ from securekd.errors import SettingError
 from securekd.experiment import Experiment
 
 Tree = dict[str, Any]
+
+# What a file may begin with, and what it is then: the mark of UTF-16 begins that of UTF-32.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+_MOST_SHOWN = 80
 
 _BARE_WORD = re.compile(r"[A-Za-z0-9_./:$\{\}\\~-]+")
 
@@ -35,13 +48,34 @@ def load_experiment(path: Path | None = None, overrides: Iterable[str] = ()) -> 
 
 
 def read_toml(path: Path) -> Tree:
-    """The tables of a TOML file."""
+    """The tables of a TOML file: UTF-8, or what its byte-order mark says.
+
+    Raises:
+        SettingError: for a file that is not there, is no text, or is not TOML.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingError(f"cannot read {path}: {error.strerror}; give the path of a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise SettingError(f"cannot read {path}: {said}; give the path of a TOML file") from error
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    try:
+        return tomllib.loads(io.TextIOWrapper(io.BytesIO(content), encoding).read())
+    except UnicodeError as error:
+        raise SettingError(f"{path} is not {encoding.upper()} text: {error}; save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
         raise SettingError(f"{path} is not valid TOML: {error}; mend that line (a key may stand only once)") from error
+    except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets
+        raise SettingError(f"{path} holds what TOML cannot: {error}; write something smaller") from error
+
+
+def quoted(value: Any) -> str:
+    """A value as an error shows it: short, whatever it is."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "an integer of thousands of digits"
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN // 2]}…"
 
 
 def parse_experiment(tree: Tree) -> Experiment:
@@ -104,10 +138,12 @@ def _override(tree: Tree, text: str) -> None:
 def _toml_value(value: str, text: str) -> Any:
     try:
         return tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also for thousands of digits, or of brackets
         if _BARE_WORD.fullmatch(value):
             return value
-        raise SettingError(f"--set {text!r}: {value!r} is neither a TOML value nor a bare word; quote it") from error
+        raise SettingError(
+            f"--set {quoted(text)}: {quoted(value)} is neither a TOML value nor a bare word; quote it"
+        ) from error
 
 
 def explain(error: ValidationError) -> str:
@@ -120,9 +156,7 @@ def explain(error: ValidationError) -> str:
         hint = f"did you mean {near}?" if near else "`securekd config` lists every setting"
         return f"unknown setting {key!r}; {hint}"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    value = "" if first["type"] == "missing" else f" = {first['input']!r}"
-    if len(value) > 80:
-        value = ""
+    value = "" if first["type"] == "missing" or isinstance(first["input"], dict) else f" = {quoted(first['input'])}"
     return f"{key}{value}: {message}; `securekd config` tells its range"
 
 

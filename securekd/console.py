@@ -2,20 +2,17 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from securekd.config import all_settings
 from securekd.experiment import Audit, Experiment
 from securekd.privacy.events import Entry
 from securekd.record import GuaranteeRecord, Result
+from securekd.terminal import Screen, progress_bar, say, say_json
 
 if TYPE_CHECKING:  # accounting is not needed for help
     from securekd.privacy.accountant import Guarantee
@@ -47,15 +44,17 @@ def dry_run(experiment: Experiment, *, as_json: bool) -> None:
     plan = make_plan(experiment)
     shown = preview(plan)
     if as_json:
-        click.echo(json.dumps(shown.model_dump(mode="json"), indent=1))
+        say_json(json.dumps(shown.model_dump(mode="json"), indent=1))
         return
-    console = Console()
+    console = Screen()
     console.print(holdings(plan.data).table())
     console.print("models: " + ", ".join(f"{c.name} {c.model}" for c in shown.clients))
     console.print(
         f"transfer set: {shown.transfer} rows, labels {'used' if shown.transfer_labels else 'unused'}; "
         f"test set: {shown.test} rows"
     )
+    for note in shown.notes:
+        console.print(f"data: {note}")
     console.print(f"server sees: {shown.server_sees}")
     multiplier = shown.dp_sgd_noise_multiplier
     console.print("training: " + ("no DP" if multiplier is None else f"DP-SGD with noise multiplier {multiplier:.4g}"))
@@ -93,17 +92,15 @@ def account(folder: Path, *, as_json: bool) -> None:
 
     found = recompute(folder)
     if as_json:
-        click.echo(json.dumps([vars(g) for g in found.guarantees], indent=1, ensure_ascii=False))
+        say_json(json.dumps([vars(g) for g in found.guarantees], indent=1))
         return
-    console = Console()
+    console = Screen()
     console.print(_event_table(found.ledger.entries))
     console.print(_guarantee_table(found.guarantees))
     if found.record is None:
-        click.echo(
-            f"recomputed from {folder / 'ledger.json'}; the run is not finished, so there is no record to compare"
-        )
+        say(f"recomputed from {folder / 'ledger.json'}; the run is not finished, so there is no record to compare")
     else:
-        click.echo(f"recomputed from {folder / 'ledger.json'}; the record states the same")
+        say(f"recomputed from {folder / 'ledger.json'}; the record states the same")
 
 
 def settings(*, markdown: bool, sweep: bool = False) -> None:
@@ -114,20 +111,20 @@ def settings(*, markdown: bool, sweep: bool = False) -> None:
     rows = [(s.key, s.type, s.default, s.range, s.meaning) for s in found]
     heads = ("setting", "type", "default", "range", "meaning")
     if markdown:
-        click.echo("| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))
+        say("| " + " | ".join(heads) + " |\n|" + " --- |" * len(heads))
         for row in rows:
-            click.echo("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in row) + " |")
+            say("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in row) + " |")
         return
     for key, kind, default, limits, meaning in rows:
         about = "; ".join(part for part in (kind, f"default {' '.join(default.split())}", limits) if part)
-        click.echo(f"{key}\n    {meaning}\n    ({about})")
+        say(f"{key}\n    {meaning}\n    ({about})")
 
 
 def summary(result: Result, out: Path) -> None:
     """The result in a few lines."""
     from securekd.report import numbers
 
-    console = Console()
+    console = Screen()
     utility = result.utility
     table = Table("model", "accuracy", title="utility on the test set")
     for name, value in (
@@ -148,38 +145,32 @@ def summary(result: Result, out: Path) -> None:
     console.print(leaks)
     if result.canaries is not None or result.replays:
         console.print(_bounds_table(result))
+    for note in result.data.notes:
+        console.print(f"data: {note}")
     if result.environment.noise == "seeded":
-        click.echo("the noise was seeded: nothing is protected in this run")
-    click.echo(f"report: {out / 'report.html'}")
+        say("the noise was seeded: nothing is protected in this run")
+    say(f"report: {out / 'report.html'}")
 
 
 def _carry_out(work: Callable[[Callable[[object], None]], Result], out: Path, as_json: bool) -> None:
-    with _progress_bar() as on_progress:
+    from securekd.runner import Progress as Step
+
+    with progress_bar("preparing") as tell:
+
+        def on_progress(step: object) -> None:
+            if isinstance(step, Step):
+                tell(step.phase, step.done, step.total)
+
         try:
             result = work(on_progress)
         except KeyboardInterrupt:
             if (out / "config.toml").exists():
-                click.echo(f"\ninterrupted; go on with: securekd run --resume {out}", err=True)
+                say(f"\ninterrupted; go on with: securekd run --resume {out}", err=True)
             raise
     if as_json:
-        click.echo(result.to_json().decode(), nl=False)
+        say_json(result.to_json().decode())
     else:
         summary(result, out)
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[object], None]]:
-    from securekd.runner import Progress as Step
-
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("preparing", total=None)
-
-        def on_progress(step: object) -> None:
-            if isinstance(step, Step):
-                bar.update(task, completed=step.done, total=step.total, description=step.phase)
-
-        yield on_progress
 
 
 def _event_table(entries: Iterable[Entry]) -> Table:

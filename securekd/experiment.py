@@ -6,7 +6,17 @@ meaning stands in its `description`, from which `securekd config` prints its tab
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 PLUGIN = "a `module:attribute` of your own"
 
@@ -19,6 +29,18 @@ class Settings(BaseModel):
     """A table of settings: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _kept_exactly(cls, value: object, info: ValidationInfo) -> object:
+        """An integer is what was written, or refused: TOML's have 64 bits, and not every one is a float."""
+        if isinstance(value, int):
+            if not -(2**63) <= value < 2**63:
+                raise ValueError("an integer of more than 64 bits; write a smaller one")
+            number = cls.model_fields[str(info.field_name)].annotation in (float, float | None)
+            if number and float(value) != value:
+                raise ValueError(f"no floating-point number is this integer; write {float(value)!r} if that will do")
+        return value
 
 
 class Column(Settings):
@@ -177,7 +199,9 @@ AnyClients = Annotated[
 class Training(Settings):
     """How a client trains, on its private data and on the consensus."""
 
-    epochs: float = Field(30, gt=0, description="expected passes over the private data, over all rounds together")
+    epochs: float = Field(
+        30, gt=0, le=1_000_000, description="expected passes over the private data, over all rounds together"
+    )
     sampling_rate: float = Field(
         0.5, gt=0, le=1, description="probability with which each example enters a step (Poisson)"
     )
@@ -351,6 +375,7 @@ class Audit(Settings):
     replays: int = Field(
         0,
         ge=0,
+        le=1_000_000,
         description="times that the release path is played with the longest vector of a client, and as often without "
         "it; 0, or 100 and more",
     )

@@ -1,5 +1,6 @@
 """Files that are whole or not there, and folders that one process works in."""
 
+import errno
 import fcntl
 import os
 import tempfile
@@ -7,11 +8,77 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from securekd.errors import FolderError
+from securekd.errors import FolderError, RunError
+
+# No room: on the disk, in a quota, under a limit on a file's size.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader, also after a crash, sees the old file or the new one, never half."""
+    """Write `content` to `path` so that a reader, also after a crash, sees the old file or the new one, never half.
+
+    Raises:
+        RunError: if it cannot be written; nothing is left of it then.
+    """
+    with writing(path):
+        _replace(path, content)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say which file or folder could not be written, and what helps.
+
+    Raises:
+        RunError: for every error of the operating system.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise not_written(path, error) from error
+
+
+def not_written(path: Path, error: Exception) -> RunError:
+    """The error for a file or folder that could not be written."""
+    remedy = "make room there" if getattr(error, "errno", None) in FULL else "see that it can be written"
+    said = getattr(error, "strerror", None) or error
+    return RunError(f"cannot write {path}: {said}; {remedy}: what was finished is kept, and --resume goes on from it")
+
+
+def begin_folder(folder: Path, name: str, content: bytes) -> None:
+    """Make a folder with its first file: both, or neither.
+
+    Raises:
+        FolderError: if the folder cannot be made, or is there.
+        RunError: if the file cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise FolderError(f"cannot make the folder {folder}: {error.strerror}; take another with --out") from error
+    try:
+        write_atomically(folder / name, content)
+    except BaseException:
+        folder.rmdir()
+        raise
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder of that name.
+
+    Raises:
+        FolderError: if nobody can tell: the name is too long, or holds a null byte, or a folder above is closed to us.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise FolderError(f"cannot use the path {path}: {said}; take another") from error
+    return True
+
+
+def _replace(path: Path, content: bytes) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process, resource_tracker
 from threading import Thread
+from types import ModuleType
 
 import torch
 
@@ -23,7 +25,9 @@ def performer(workers: int | None, tasks: int) -> Iterator[Perform]:
     """A function that carries tasks out, in this process or in `workers` of them, and gives their results in order.
 
     Args:
-        workers: number of processes; None for one on each core.
+        workers: number of processes; None for one on each core. They import nothing of the program that calls: it
+            may be a script without a main guard, standard input or a notebook. Models of its own (`__main__:Net`)
+            therefore train in this process.
         tasks: how many tasks come at a time at most; more workers than that would idle.
 
     Raises:
@@ -56,15 +60,26 @@ def available_cores() -> int:
 
 
 def _gather(pool: ProcessPoolExecutor, todo: Sequence[TrainTask]) -> Iterator[Saved]:
-    if len(todo) == 1:
-        yield perform(todo[0])
+    if len(todo) == 1 or any(task.model.kind.startswith("__main__:") for task in todo):
+        yield from map(perform, todo)
         return
     try:
-        with _children_deaf_to_ctrl_c():
+        with _children_deaf_to_ctrl_c(), main_out_of_sight():
             results = pool.map(perform, todo)  # starts the workers
         yield from results
     except BrokenProcessPool as error:
         raise RunError("a training process died (out of memory?); resume with fewer runtime.workers") from error
+
+
+@contextmanager
+def main_out_of_sight() -> Iterator[None]:
+    """Processes started here do not import the program's main module, which may begin everything anew in each."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")  # without a file there is nothing to import
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextmanager

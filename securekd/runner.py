@@ -21,7 +21,7 @@ from securekd.data import holdings
 from securekd.errors import FolderError
 from securekd.evaluation import labels_of, utility
 from securekd.experiment import Experiment
-from securekd.files import alone_in, write_atomically
+from securekd.files import alone_in, begin_folder, is_there, write_atomically
 from securekd.leakage import Measured, measure
 from securekd.models.folder import save_model
 from securekd.parallel import performer
@@ -71,8 +71,8 @@ def run(
 ) -> Result:
     """Carry out an experiment in a new folder.
 
-    Clients train in several processes unless `runtime.workers` is 1; a script that calls this needs the usual
-    `if __name__ == "__main__":` guard.
+    Clients train in several processes unless `runtime.workers` is 1; these do not import the program that calls this,
+    so that it needs no `if __name__ == "__main__":` guard, and may be a notebook.
 
     Args:
         experiment: what to do.
@@ -90,15 +90,11 @@ def run(
         PromiseError: if an attack's lower bound exceeds the proven ε, or that exceeds what was asked for; the folder
             is complete.
     """
-    if out.exists():
+    if is_there(out):
         again = f", or finish the run in it with --resume {out}" if (out / "config.toml").is_file() else ""
         raise FolderError(f"{out} exists; take another folder{again}")
     plan = make_plan(experiment)
-    try:
-        out.mkdir(parents=True)
-    except OSError as error:
-        raise FolderError(f"cannot make the folder {out}: {error.strerror}; take another with --out") from error
-    write_atomically(out / "config.toml", to_toml(experiment).encode())
+    begin_folder(out, "config.toml", to_toml(experiment).encode())
     return carry_out(plan, out, on_progress, shared)
 
 
@@ -108,7 +104,7 @@ def resume(out: Path, on_progress: OnProgress = lambda progress: None, shared: P
     Raises:
         FolderError: if there is no run in the folder, or it is finished.
     """
-    if not (out / "config.toml").is_file():
+    if not is_there(out / "config.toml"):
         raise FolderError(f"{out} holds no run (no config.toml); begin one in a new folder with --out")
     if (out / "result.json").exists():
         if (out / "state").exists():  # killed at the very end

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from securekd.checkpoint import PhaseStore, Saved
+from securekd.files import writing
 
 if TYPE_CHECKING:  # tasks keep their features here
     from securekd.parallel import Perform
@@ -56,7 +57,9 @@ class Kept:
 
     @contextmanager
     def _lock(self, key: str, flags: int = 0) -> Iterator[None]:
-        descriptor = os.open(self._folder / f"{key}.lock", os.O_CREAT | os.O_RDWR)
+        path = self._folder / f"{key}.lock"
+        with writing(path):
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
             yield

@@ -40,13 +40,15 @@ class Holdings:
         from rich.table import Table
         from rich.text import Text
 
+        from securekd.terminal import escape
+
         table = Table(title="Who holds what", show_footer=True)
         table.add_column("client", footer="all")
         for name, total in zip(self.classes, self.counts.sum(axis=0), strict=True):
-            table.add_column(Text(name), footer=f"{total:,}", justify="right")
+            table.add_column(Text(escape(name)), footer=f"{total:,}", justify="right")
         table.add_column("all", footer=f"{self.counts.sum():,}", justify="right", style="bold")
         for name, row in zip(self.clients, self.counts, strict=True):
-            table.add_row(Text(name), *(f"{count:,}" if count else "·" for count in row), f"{row.sum():,}")
+            table.add_row(Text(escape(name)), *(f"{count:,}" if count else "·" for count in row), f"{row.sum():,}")
         return table
 
     def plot(self) -> str:

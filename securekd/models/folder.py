@@ -6,10 +6,13 @@ plain torch loads without this toolkit (`torch.export.load(path).module()`), and
 `model.pt2`.
 """
 
+import io
 import json
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,33 +21,53 @@ from torch import nn
 
 from securekd.errors import FolderError
 from securekd.experiment import Model
-from securekd.files import write_atomically
+from securekd.files import not_written, write_atomically, writing
 from securekd.models.huggingface import Classifier, transformers
 from securekd.models.registry import build, probe
 from securekd.models.shape import InputShape
 
 
 def save_model(network: nn.Module, model: Model, shape: InputShape, classes: tuple[str, ...], folder: Path) -> None:
-    """Write the model to `folder`, which appears whole or not at all and replaces an older one."""
-    from safetensors.torch import save_file
+    """Write the model to `folder`, which appears whole or not at all and replaces an older one.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    from safetensors.torch import save
+
+    with _draft_of(folder) as draft:
+        network.eval()
+        if isinstance(network, Classifier):
+            inner = network.model
+            inner.config.id2label = dict(enumerate(classes))  # type: ignore[union-attr]
+            inner.config.label2id = {name: i for i, name in enumerate(classes)}  # type: ignore[union-attr]
+            inner.save_pretrained(draft)  # type: ignore[operator]
+        else:
+            weights = {k: v.contiguous() for k, v in network.state_dict().items()}
+            write_atomically(draft / "model.safetensors", save(weights))
+            _export(network, shape, draft / "model.pt2")
+        plain = replace(shape, public_mean=(), public_deviation=1.0)  # these two are among the weights
+        about = {"model": model.model_dump(mode="json"), "shape": asdict(plain), "classes": classes}
+        write_atomically(draft / "securekd.json", json.dumps(about, indent=1).encode())
+
+
+@contextmanager
+def _draft_of(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` at the end; a failure leaves nothing of it, nor of the disk's."""
+    from safetensors import SafetensorError
 
     draft = folder.with_name(f".{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    network.eval()
-    if isinstance(network, Classifier):
-        inner = network.model
-        inner.config.id2label = dict(enumerate(classes))  # type: ignore[union-attr]
-        inner.config.label2id = {name: i for i, name in enumerate(classes)}  # type: ignore[union-attr]
-        inner.save_pretrained(draft)  # type: ignore[operator]
-    else:
-        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, draft / "model.safetensors")
-        _export(network, shape, draft / "model.pt2")
-    plain = replace(shape, public_mean=(), public_deviation=1.0)  # these two are among the weights
-    about = {"model": model.model_dump(mode="json"), "shape": asdict(plain), "classes": classes}
-    write_atomically(draft / "securekd.json", json.dumps(about, indent=1).encode())
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(draft, folder)  # noqa: PTH105 (a folder, over nothing)
+    try:
+        with writing(folder):
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+            yield draft
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(draft, folder)  # noqa: PTH105 (a folder, over nothing)
+    except SafetensorError as error:
+        raise not_written(folder, error) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _export(network: nn.Module, shape: InputShape, path: Path) -> None:
@@ -55,7 +78,9 @@ def _export(network: nn.Module, shape: InputShape, path: Path) -> None:
         # A user's own model may hold what cannot be exported; its weights are saved, and a finished run is not lost.
         warnings.warn(f"no model.pt2 for {type(network).__name__}: {str(error).splitlines()[0]}", stacklevel=2)
         return
-    torch.export.save(program, path)
+    whole = io.BytesIO()  # on a full disk torch would end the process
+    torch.export.save(program, whole)
+    write_atomically(path, whole.getvalue())
 
 
 def load_model(folder: Path) -> nn.Module:

@@ -6,10 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 from securekd.errors import InputError, PromiseError, RunError
@@ -24,6 +20,7 @@ from securekd.sweep.plan import PlannedRun, SweepPlan
 from securekd.sweep.settings import load_sweep
 from securekd.sweep.summary import Setting, Unit, settings_of, unit_of
 from securekd.sweep.table import read_table
+from securekd.terminal import OnProgress, Screen, progress_bar, say
 
 # Lines of the plan that are printed; the run folders hold the rest.
 _SHOWN = 40
@@ -54,51 +51,49 @@ def frontier(folder: Path, *, min_accuracy: float | None, max_epsilon: float | N
     settings = settings_of(read_table(sweep.table))
     chosen = cast(Unit, unit) if unit else unit_of(settings)
     found = reached.frontier(settings, chosen, min_accuracy=min_accuracy, max_epsilon=max_epsilon)
-    console = Console()
+    console = Screen()
     console.print(_frontier_table(found, chosen))
     for setting in found:
         config = sweep.run(setting.runs[0]) / "config.toml"
-        click.echo(f"group {setting.group}: securekd run {shlex.quote(str(config))}")
-    click.echo(_choosing(cost_of_choice(plan, sweep)))
+        say(f"group {setting.group}: securekd run {shlex.quote(str(config))}")
+    say(_choosing(cost_of_choice(plan, sweep)))
 
 
 def _carry_out(
     plan: SweepPlan, folder: SweepFolder, workers: int | None, backend: Backend, max_runs: int | None
 ) -> None:
     count = workers or _available_cores()
-    console = Console(stderr=True)
+    console = Screen(stderr=True)
     console.print(_plan_table(plan, max_runs))
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
-        with Bar(*columns, console=console, transient=True) as bar:
+        with progress_bar("runs", console) as tell:
             carry_out_sweep(
                 plan,
                 folder,
                 workers=count,
                 backend=backend,
                 max_runs=max_runs,
-                on_progress=_listener(bar, console, plan, count),
+                on_progress=_listener(tell, console, plan, count),
             )
     except KeyboardInterrupt:
-        click.echo(f"\ninterrupted; go on with: securekd sweep --resume {shlex.quote(str(folder.path))}", err=True)
+        say(f"\ninterrupted; go on with: securekd sweep --resume {shlex.quote(str(folder.path))}", err=True)
         raise
     write_outputs(plan, folder)
     _conclude(plan, folder)
 
 
-def _listener(bar: Bar, console: Console, plan: SweepPlan, workers: int) -> Callable[[Progress], None]:
+def _listener(tell: OnProgress, console: Screen, plan: SweepPlan, workers: int) -> Callable[[Progress], None]:
     runs = {run.key: run for run in plan.runs}
-    task = bar.add_task("runs", total=None)
     told = False
 
     def listen(progress: Progress) -> None:
         nonlocal told
-        bar.update(task, completed=progress.done, total=progress.total)
+        tell("runs", progress.done, progress.total)
         last = progress.last
         if last is None:
             return
         if last.failure is not None:
-            console.print(f"{last.key} ({_named(runs[last.key])}): {last.failure.error}", markup=False)
+            console.print(f"{last.key} ({_named(runs[last.key])}): {last.failure.error}")
         elif not told and progress.done < progress.total:
             told = True
             left = math.ceil((progress.total - progress.done) / workers)
@@ -113,10 +108,10 @@ def _listener(bar: Bar, console: Console, plan: SweepPlan, workers: int) -> Call
 def _conclude(plan: SweepPlan, folder: SweepFolder) -> None:
     failures = [(run, failure) for run in plan.runs if (failure := folder.failure(run)) is not None]
     done = sum((folder.run(run.key) / "result.json").exists() for run in plan.runs)
-    click.echo(f"{done} of {len(plan.runs)} runs have a result")
+    say(f"{done} of {len(plan.runs)} runs have a result")
     if done:
-        click.echo(_choosing(cost_of_choice(plan, folder)))
-    click.echo(f"table: {folder.table}\npage: {folder.page}")
+        say(_choosing(cost_of_choice(plan, folder)))
+    say(f"table: {folder.table}\npage: {folder.page}")
     broken = [run.key for run, failure in failures if failure.kind == "promise"]
     if broken:
         raise PromiseError(f"more was found than was promised in {', '.join(broken)}; {folder.page} says what")

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from securekd.config import Tree
 from securekd.errors import FolderError
 from securekd.experiment import Settings
-from securekd.files import write_atomically
+from securekd.files import begin_folder, is_there, write_atomically, writing
 from securekd.record import Result, read_result
 from securekd.sweep.plan import Drawn, PlannedRun, SweepPlan, plan_sweep
 from securekd.sweep.settings import SweepSettings, differences
@@ -59,23 +59,17 @@ class SweepFolder:
             FolderError: if the folder is there already, or cannot be made.
             SettingError: if a run's settings are not allowed; nothing is written then.
         """
-        if self.path.exists():
-            again = f", or go on with the sweep in it with --resume {self.path}" if self._asked.exists() else ""
+        if is_there(self.path):
+            again = f", or go on with the sweep in it with --resume {self.path}" if is_there(self._asked) else ""
             raise FolderError(f"{self.path} exists; take another folder{again}")
         plan = plan_sweep(settings, tree)
-        try:
-            (self.path / "runs").mkdir(parents=True)
-        except OSError as error:
-            raise FolderError(
-                f"cannot make the folder {self.path}: {error.strerror}; take another with --out"
-            ) from error
         asked = {
             "schema": SCHEMA,
             "settings": settings.model_dump(mode="json"),
             "tree": tree,
             "drawn": None if plan.drawn is None else plan.drawn.model_dump(),
         }
-        write_atomically(self._asked, json.dumps(asked, indent=1, ensure_ascii=False).encode())
+        begin_folder(self.path, self._asked.name, json.dumps(asked, indent=1, ensure_ascii=False).encode())
         return plan
 
     def plan(self) -> SweepPlan:
@@ -118,7 +112,8 @@ class SweepFolder:
         if failure is None:
             path.unlink(missing_ok=True)
             return
-        path.parent.mkdir(exist_ok=True)
+        with writing(path.parent):
+            path.parent.mkdir(exist_ok=True)
         write_atomically(path, failure.model_dump_json(indent=1).encode())
 
     def settled(self, run: PlannedRun) -> bool:

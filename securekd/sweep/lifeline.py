@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from securekd.files import writing
+
 
 @dataclass(frozen=True)
 class Lifeline:
@@ -36,11 +38,13 @@ def lifeline(folder: Path) -> Iterator[Lifeline]:
     """Hold a new file locked in `folder`, in which no other sweep may be at work."""
     for left in folder.glob(".lifeline.*"):  # by a sweep that was cut off
         left.unlink()
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".lifeline.")
+    with writing(folder):
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".lifeline.")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield Lifeline(str(Path(name).absolute()), socket.gethostname(), os.getpid())
-        os.write(descriptor, b"ended\n")
+        with writing(Path(name)):
+            os.write(descriptor, b"ended\n")
         Path(name).unlink()
     finally:
         os.close(descriptor)

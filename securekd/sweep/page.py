@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from securekd.errors import InputError
-from securekd.files import write_atomically
+from securekd.files import write_atomically, writing
 from securekd.report import page, wording
 from securekd.sweep.choice import cost_of_choice
 from securekd.sweep.folder import SweepFolder
@@ -47,7 +47,8 @@ def write_outputs(plan: SweepPlan, folder: SweepFolder) -> None:
     settings = settings_of(frame)
     unit = unit_of(settings)
     drawn = plots(settings, unit, _delta(frame)) if settings else ()
-    folder.plots.mkdir(exist_ok=True)
+    with writing(folder.plots):
+        folder.plots.mkdir(exist_ok=True)
     for plot in drawn:
         write_atomically(folder.plots / f"{plot.name}.svg", plot.paper().encode())
     write_atomically(folder.page, render(plan, folder, frame, settings, unit, drawn).encode())

@@ -9,18 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from securekd.config import Tree, parse_experiment, put
+from securekd.config import Tree, parse_experiment, put, quoted
 from securekd.errors import SettingError
 from securekd.experiment import Experiment, Settings
 from securekd.sweep.selection import draw_number
-from securekd.sweep.settings import Axis, Span, SweepSettings, merged
+from securekd.sweep.settings import MOST_RUNS, Axis, Span, SweepSettings, merged
 
 Role = Literal["point", "fedavg", "nonprivate"]
 
 Point = dict[str, Any]
-
-# More runs than this are a slip of the pen.
-MOST_RUNS = 100_000
 
 
 class Drawn(Settings):
@@ -123,7 +120,7 @@ def _parsed(tree: Tree, point: Point) -> Experiment:
     try:
         return parse_experiment(tree)
     except SettingError as error:
-        where = ", ".join(f"{key} = {value!r}" for key, value in point.items())
+        where = ", ".join(f"{key} = {quoted(value)}" for key, value in point.items())
         raise SettingError(f"{error} (at {where})" if where else str(error)) from error
 
 
@@ -197,7 +194,7 @@ def _between(span: Span, share: float) -> float:
 def _number(value: float) -> float | int:
     """Six digits are enough for a setting, and whole numbers stay whole, as integer settings need."""
     rounded = float(f"{value:.6g}")
-    return int(rounded) if rounded.is_integer() else rounded
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 2**53 else rounded
 
 
 def describe(point: Point) -> str:

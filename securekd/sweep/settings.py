@@ -15,13 +15,18 @@ Baseline = Literal["fedavg", "nonprivate"]
 # What these settings are decides what a run costs in privacy; where the best of several runs is picked they are fixed.
 COSTLY = ("privacy", "data", "rounds", "clients", "training.epochs", "training.sampling_rate", "cohort", "seed")
 
+# More runs than this are a slip of the pen.
+MOST_RUNS = 100_000
+
 
 class Span(Settings):
     """Values between two ends."""
 
     low: float = Field(description="the smallest value")
     high: float = Field(description="the largest value")
-    count: int | None = Field(None, ge=1, description="how many values; unset only where combine = 'random'")
+    count: int | None = Field(
+        None, ge=1, le=MOST_RUNS, description="how many values; unset only where combine = 'random'"
+    )
     scale: Literal["linear", "log"] = Field("linear", description="log: equal ratios between values")
     draw: Literal["even", "random"] = Field("even", description="random: drawn from the sweep's draw_seed")
 
@@ -60,7 +65,7 @@ class SweepSettings(Settings):
     combine: Literal["grid", "list", "random"] = Field(
         "grid", description="every combination, the axes' values side by side, or draws from each axis"
     )
-    draws: int | None = Field(None, ge=1, description="points that are drawn (combine = 'random')")
+    draws: int | None = Field(None, ge=1, le=MOST_RUNS, description="points that are drawn (combine = 'random')")
     draw_seed: int = Field(0, ge=0, description="of everything that is drawn, but for the number of runs")
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="seeds with which each point is run")
     baselines: tuple[Baseline, ...] = Field(

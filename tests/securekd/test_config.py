@@ -1,5 +1,6 @@
 """Configuration: round trips, overrides, and one-line refusals that name the value and the remedy."""
 
+import codecs
 import tomllib
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from securekd.config import all_settings, load_experiment, parse_experiment, to_toml
 from securekd.errors import SettingError
 from securekd.experiment import Experiment
+from securekd.sweep.plan import plan_sweep
+from securekd.sweep.settings import load_sweep
 
 BAD = [
     ("rouns=3", "unknown setting 'rouns'; did you mean rounds?"),
@@ -40,6 +43,107 @@ def test_bad_settings_are_refused_in_one_line(override: str, message: str) -> No
     text = str(caught.value)
     assert message in text
     assert "\n" not in text
+
+
+TEXT = '# ε for one client\nrounds = 3\n[data]\nlabel = "größe"\n'
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (b"", "utf-8"),
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+        (codecs.BOM_UTF32_LE, "utf-32-le"),
+        (codecs.BOM_UTF32_BE, "utf-32-be"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_file_with_a_byte_order_mark_or_other_line_ends_is_read(
+    mark: bytes, encoding: str, end: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_bytes(mark + TEXT.replace("\n", end).encode(encoding))
+    found = load_experiment(path)
+    assert (found.rounds, found.data.label) == (3, "größe")
+    path.write_bytes(mark + f"seeds = [7]{end}[axes]{end}rounds = [1, 2]{end}".encode(encoding))
+    assert load_sweep(path)[0].seeds == (7,)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (TEXT.encode("latin-1", "replace"), "is not UTF-8 text: .*; save it as UTF-8"),
+        (codecs.BOM_UTF8 + b"label = '\xff'", "is not UTF-8-SIG text: .*; save it as UTF-8"),
+        (codecs.BOM_UTF16_LE + b"odd", "is not UTF-16 text: .*; save it as UTF-8"),
+        (TEXT.encode("utf-16-le"), "save it as UTF-8|not valid TOML"),
+        (b"\x00" * 100, "not valid TOML"),
+        (b"rounds = " + b"[" * 100_000, "holds what TOML cannot"),
+        (b"rounds = 1" + b"0" * 5000, "holds what TOML cannot"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused_in_one_line(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_bytes(content)
+    for load in (load_experiment, load_sweep):
+        with pytest.raises(SettingError, match=message) as caught:
+            load(path)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 300 + len(str(path))
+
+
+NUMBERS = [s.key for s in all_settings() if s.type in ("integer", "number") and "[[" not in s.key]
+
+
+@pytest.mark.parametrize("key", [*NUMBERS, "data.columns.a.low", "clients.models"])
+@pytest.mark.parametrize("value", [10**400, -(10**400), 2**64, 2**63, -(2**63) - 1])
+def test_an_integer_of_more_than_64_bits_is_refused_in_one_line(key: str, value: int) -> None:
+    with pytest.raises(SettingError) as caught:
+        load_experiment(None, [f"{key}={value}"])
+    text = str(caught.value)
+    assert key.partition(".")[0] in text
+    assert str(value)[:20] in text
+    assert "\n" not in text
+    assert len(text) < 250
+
+
+@pytest.mark.parametrize("digits", [5000, 20_000])
+@pytest.mark.parametrize("base", ["", "0x"])
+def test_thousands_of_digits_are_refused_in_one_line(base: str, digits: int) -> None:
+    with pytest.raises(SettingError) as caught:
+        load_experiment(None, [f"rounds={base}1{'0' * digits}"])
+    assert len(str(caught.value)) < 250
+
+
+def test_an_integer_is_what_was_written_or_refused() -> None:
+    column = "data.columns.a={low=0, high=HIGH}"
+    for exact in (2**53, 2**53 + 2, 2**62):
+        found = load_experiment(None, [column.replace("HIGH", str(exact)), f"seed={exact + 1}"])
+        assert (found.data.columns["a"].high, found.seed) == (exact, exact + 1)
+        assert parse_experiment(tomllib.loads(to_toml(found))) == found
+    for rounded in (2**53 + 1, 2**54 + 2, 2**62 + 1, -(2**53) - 1):
+        with pytest.raises(SettingError, match=f"{rounded}: no floating-point number is this integer"):
+            load_experiment(None, [column.replace("HIGH", str(rounded)).replace("low=0", f"low={-(2**60)}")])
+    with pytest.raises(SettingError, match=f"{2**53 + 1}: no floating-point number is this integer"):
+        load_experiment(None, [f"privacy.client_epsilon={2**53 + 1}"])
+
+
+def test_an_axis_of_great_numbers_is_refused_in_one_line_or_right(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    for axes, message in (
+        (f'"privacy.epsilon" = [{10**400}]', "more than 64 bits"),
+        (f'"rounds" = [{2**64}]', "more than 64 bits"),
+        (f'"release.clip" = {{low = 1, high = {2**53 + 1}, count = 2}}', "no floating-point number"),
+        (f'"release.clip" = {{low = 1, high = 2, count = {2**62}}}', "less than or equal to 100000"),
+    ):
+        path.write_text(f"[axes]\n{axes}\n")
+        with pytest.raises(SettingError, match=message) as caught:
+            plan_sweep(*load_sweep(path))
+        assert len(str(caught.value)) < 400
+    path.write_text('seeds = [0]\n[axes]\n"release.clip" = {low = 1e18, high = 1e20, count = 2}\n')
+    runs = plan_sweep(*load_sweep(path)).runs
+    assert [run.experiment.release.clip for run in runs] == [1e18, 1e20]
 
 
 def test_a_repeated_key_is_refused(tmp_path: Path) -> None:

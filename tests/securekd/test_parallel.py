@@ -32,6 +32,56 @@ def test_one_process_and_two_give_the_same_in_the_same_order() -> None:
             np.testing.assert_array_equal(value, together.arrays[name])
 
 
+SCRIPT = """
+import sys
+from pathlib import Path
+
+from torch import nn
+
+from securekd.config import parse_experiment
+from securekd.parallel import performer
+from securekd.plan import make_plan
+from securekd.strategy import client_task
+
+with open("ran", "a") as file:
+    print("again", file=file)
+
+
+class Net(nn.Sequential):
+    def __init__(self, shape):
+        super().__init__(nn.Flatten(), nn.Linear(64, shape.classes))
+
+
+plan = make_plan(parse_experiment({
+    "data": {"transfer": 20, "test": 120, "private": 240},
+    "clients": {"count": 4, "models": ["MODEL"]},
+    "training": {"epochs": 2, "plain_epochs": 1},
+    "privacy": {"dp_sgd": False},
+}))
+tasks = [client_task(plan, client, 1, None) for client in plan.clients[:2]]
+with performer(2, 2) as perform:
+    print("trained", len(list(perform(tasks))))
+"""
+
+
+@pytest.mark.parametrize("model", ["logistic", "__main__:Net"])
+@pytest.mark.parametrize("program", ["script.py", "-", "-c", "-i"])
+def test_a_program_without_a_main_guard_trains_in_several_processes_and_runs_once(
+    program: str, model: str, tmp_path: Path
+) -> None:
+    """A script, standard input, a command, and a session as a notebook has it."""
+    text = SCRIPT.replace("MODEL", model)
+    (tmp_path / "script.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, program, *([text] if program == "-c" else [])],
+        input=f"exec({text!r})\n" if program == "-i" else text,
+        cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "trained 2\n"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "ran").read_text() == "again\n"
+
+
 def test_a_worker_that_dies_is_an_error_with_a_remedy() -> None:
     plan = make_plan(small())
     tasks = [client_task(plan, client, 1, None) for client in plan.clients]
