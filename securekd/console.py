@@ -12,7 +12,7 @@ from securekd.config import all_settings
 from securekd.experiment import Audit, Experiment
 from securekd.privacy.events import Entry
 from securekd.record import GuaranteeRecord, Result
-from securekd.terminal import Screen, progress_bar, say, say_json
+from securekd.terminal import Screen, escape, progress_bar, say, say_json
 
 if TYPE_CHECKING:  # accounting is not needed for help
     from securekd.privacy.accountant import Guarantee
@@ -48,7 +48,7 @@ def dry_run(experiment: Experiment, *, as_json: bool) -> None:
         return
     console = Screen()
     console.print(holdings(plan.data).table())
-    console.print("models: " + ", ".join(f"{c.name} {c.model}" for c in shown.clients))
+    console.print("models: " + ", ".join(f"{escape(c.name)} {c.model}" for c in shown.clients))
     console.print(
         f"transfer set: {shown.transfer} rows, labels {'used' if shown.transfer_labels else 'unused'}; "
         f"test set: {shown.test} rows"

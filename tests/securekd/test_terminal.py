@@ -1,5 +1,6 @@
 """What a terminal gets: names as they are, on any console, whoever chose them and wherever the output goes."""
 
+import csv
 import io
 import json
 import os
@@ -156,6 +157,36 @@ def test_a_name_is_shown_whole_and_moves_nothing(name: str, capsys: pytest.Captu
 
 def test_escaped_characters_read_as_python_writes_them() -> None:
     assert escape("\x1b[0m\r\n\t\u202e\x85é[b]") == r"\x1b[0m\r\n\t\u202e\x85é[b]"
+
+
+def test_a_dry_run_shows_classes_clients_and_columns_whatever_they_are_called(
+    securekd: Securekd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes, clients = ["[/red]", "\x1b[31mred", "[bold]x"], ["\u202eevil", "[/]", "a\rb\x07"]
+    column = "[link=x]\x1b[2J"
+    random = np.random.default_rng(0)
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow([column, "other", "label", "site"])
+        for i in range(900):
+            rows.writerow([random.normal(), random.normal(), classes[i % 3], clients[i // 3 % 3]])
+    settings = {
+        "data": {"source": "a.csv", "transfer": 60, "test": 60, "partition": {"kind": "column", "column": "site"}},
+        "clients": {"models": ["logistic"]},
+        "training": {"epochs": 2},
+        "privacy": {"dp_sgd": False},
+        "rounds": 1,
+    }
+    (tmp_path / "a.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+    monkeypatch.setenv("COLUMNS", "300")
+    assert securekd("run", "a.toml", "--dry-run") == 0
+    shown = (tmp_path / "shown").read_text(encoding="utf-8")
+    refuse_controls(shown)
+    for name in (*classes, *clients):
+        assert shown.count(escape(name)) == (2 if name in clients else 1)
+    assert (
+        securekd("run", "a.toml", "--dry-run", "--set", f"data.columns={{{json.dumps(column)}={{low=1,high=0}}}}") == 2
+    )
 
 
 names = st.text(st.characters() | st.sampled_from("[]/:\\\x1b\r\x07\x9b\u202e\u200b\n\t"), min_size=1, max_size=20)
