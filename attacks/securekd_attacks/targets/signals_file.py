@@ -44,7 +44,7 @@ class SignalsFile:
         ids: n distinct names.
         population: shape (n,), booleans; none of them is a member of the target.
         features: shape (n, D), or None.
-        rounding: shape (n,), as `Signals.rounding`, the coarsest over the models.
+        rounding: shape (n,), as `Signals.rounding`, the coarsest over the models; None where nobody looked.
     """
 
     name: str
@@ -54,7 +54,7 @@ class SignalsFile:
     ids: tuple[str, ...]
     population: BoolArray
     features: FloatArray | None
-    rounding: FloatArray
+    rounding: FloatArray | None = None
 
     @classmethod
     def read(cls, path: Path) -> "SignalsFile":
