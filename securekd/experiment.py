@@ -46,11 +46,21 @@ class Settings(BaseModel):
 class Column(Settings):
     """One declared column of a table: its public range, or its public list of categories."""
 
-    low: float | None = Field(None, description="smallest value that the public schema allows; lower ones are clipped")
-    high: float | None = Field(None, description="largest value that the public schema allows; higher ones are clipped")
+    low: float | int | None = Field(
+        None, description="smallest value that the public schema allows; lower ones are clipped"
+    )
+    high: float | int | None = Field(
+        None, description="largest value that the public schema allows; higher ones are clipped"
+    )
     categories: tuple[str, ...] = Field(
         (), description="the public list of categories; another value is encoded as none"
     )
+
+    @field_validator("low", "high")
+    @classmethod
+    def _exact(cls, value: float | int | None) -> float | int | None:
+        """A float, but where only an integer says what was written: time stamps in nanoseconds, say."""
+        return value if value is None or float(value) != value else float(value)
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Column":

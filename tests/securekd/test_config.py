@@ -118,15 +118,13 @@ def test_thousands_of_digits_are_refused_in_one_line(base: str, digits: int) -> 
 
 def test_an_integer_is_what_was_written_or_refused() -> None:
     column = "data.columns.a={low=0, high=HIGH}"
-    for exact in (2**53, 2**53 + 2, 2**62):
+    for exact in (2**53, 2**53 + 1, 2**53 + 2, 2**54 + 2, 2**62, 2**62 + 1):
         found = load_experiment(None, [column.replace("HIGH", str(exact)), f"seed={exact + 1}"])
         assert (found.data.columns["a"].high, found.seed) == (exact, exact + 1)
         assert parse_experiment(tomllib.loads(to_toml(found))) == found
-    for rounded in (2**53 + 1, 2**54 + 2, 2**62 + 1, -(2**53) - 1):
+    for rounded in (2**53 + 1, 2**54 + 2, 2**62 + 1):
         with pytest.raises(SettingError, match=f"{rounded}: no floating-point number is this integer"):
-            load_experiment(None, [column.replace("HIGH", str(rounded)).replace("low=0", f"low={-(2**60)}")])
-    with pytest.raises(SettingError, match=f"{2**53 + 1}: no floating-point number is this integer"):
-        load_experiment(None, [f"privacy.client_epsilon={2**53 + 1}"])
+            load_experiment(None, [f"privacy.client_epsilon={rounded}"])
 
 
 def test_an_axis_of_great_numbers_is_refused_in_one_line_or_right(tmp_path: Path) -> None:

@@ -200,12 +200,20 @@ def test_integers_beyond_2_to_the_53_keep_their_distances(start: int) -> None:
     assert encoder.encode(rows)[:, 0].tolist() == [0.0, 0.25, 0.5, 1.0]
 
 
+def test_declared_ranges_of_time_stamps_are_exact() -> None:
+    start = 1_700_000_000_000_000_001
+    rows = dataset(t=[start - 5, start, start + 25, start + 100, None])
+    encoder = fit_table(("t",), {"t": Column(low=start, high=start + 100)}, rows)
+    assert encoder.encode(rows)[:, 0].tolist() == [0.0, 0.0, 0.25, 1.0, 0.5]
+    assert isinstance(Column(low=0, high=1).low, float), "small ones are floats, as ever"
+
+
 def test_unsigned_integers_and_declared_ranges_beyond_2_to_the_53() -> None:
     import pyarrow as pa
     from datasets import Dataset
 
     rows = Dataset(pa.table({"u": pa.array([2**63, 2**64 - 1, None, 0], pa.uint64())}))
-    encoder = fit_table(("u",), {"u": Column(low=0, high=2**64)}, rows)
+    encoder = fit_table(("u",), {"u": Column(low=0, high=2.0**64)}, rows)
     assert encoder.encode(rows)[:, 0].tolist() == pytest.approx([0.5, 1.0, 0.5, 0.0])
 
 
