@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from securekd.auditing import AuditRequest, audit_deployment
     from securekd.config import load_experiment
     from securekd.experiment import Experiment
+    from securekd.models.folder import load_student
     from securekd.plan import make_plan
     from securekd.record import Result, read_result
     from securekd.runner import resume, run
@@ -29,6 +30,7 @@ __all__ = [
     "Result",
     "audit_deployment",
     "load_experiment",
+    "load_student",
     "make_plan",
     "read_audit",
     "read_result",
@@ -44,6 +46,7 @@ _HOMES = {
     "Experiment": "experiment",
     "Result": "record",
     "load_experiment": "config",
+    "load_student": "models.folder",
     "make_plan": "plan",
     "read_result": "record",
     "resume": "runner",

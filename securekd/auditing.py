@@ -13,6 +13,7 @@ from securekd.audit_record import AuditRecord, Check, record_of
 from securekd.data.sources import expand
 from securekd.errors import DataError, FolderError, PromiseError, RunError, SettingError
 from securekd.files import FULL, is_there, not_written, write_atomically
+from securekd.plugins import PLUGIN
 from securekd.report import numbers
 from securekd_attacks import AttackInputError, nonmembers_to_resolve
 from securekd_attacks.answers import AnswerStore, Progress
@@ -35,7 +36,6 @@ from securekd_attacks.targets.reference_models import from_file, from_models, fr
 Kind = Literal["folder", "endpoint", "callable", "signals"]
 TARGETS = "a model folder, an http(s):// address, a module:callable, or a signals file (.npz, .parquet)"
 
-_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _LIMIT = re.compile(r"(?:(tpr)@([0-9.eE+-]+)|(auc|epsilon_lower))=([0-9.eE+-]+)")
 
 
@@ -191,7 +191,7 @@ def kind_of(target: str) -> Kind:
         return "folder"
     if path.suffix.lower() in (".npz", ".parquet") and path.is_file():
         return "signals"
-    if _CALLABLE.fullmatch(target):
+    if PLUGIN.fullmatch(target):
         return "callable"
     raise DataError(f"cannot tell what {target!r} is: give {TARGETS}; any other model takes a function that calls it")
 

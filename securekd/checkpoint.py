@@ -1,6 +1,7 @@
 """Phases that are done once: what each gave is on disk before the next begins, so that a run resumes at the boundary.
 
-A phase gives named arrays and a small JSON value. Neither noise state nor keys are ever among them.
+A phase gives named arrays and a small JSON value. Neither noise state nor keys are ever among them. Clients' models and
+single releases are: nobody but the owner may read the folder or a file in it.
 """
 
 import json
@@ -38,7 +39,8 @@ class PhaseStore:
     def __init__(self, folder: Path, on_done: Callable[[str, Saved], None] = lambda name, saved: None) -> None:
         """Use `folder` (made if missing); `on_done` hears of every phase, computed or found."""
         with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.chmod(0o700)
         self._folder = folder
         self._on_done = on_done
 
@@ -61,7 +63,7 @@ class PhaseStore:
 
         about = json.dumps({"info": saved.info, "seconds": saved.seconds})
         arrays = {key: np.ascontiguousarray(value) for key, value in saved.arrays.items()}
-        write_atomically(self._path(name), save(arrays, metadata={"phase": about}))
+        write_atomically(self._path(name), save(arrays, metadata={"phase": about}), private=True)
         self._on_done(name, saved)
         return saved
 

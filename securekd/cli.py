@@ -75,6 +75,9 @@ def cli(debug: bool) -> None:
 @click.option(
     "--resume", "resumed", type=click.Path(path_type=Path, file_okay=False), help="Finish the run in this folder."
 )
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="MODULE:ATTRIBUTE", help="Code that the resumed folder may name."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the record (or the plan) as JSON on standard output.")
 def run(
     config: Path | None,
@@ -82,6 +85,7 @@ def run(
     out: Path | None,
     dry_run: bool,
     resumed: Path | None,
+    plugins: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """See RUN_HELP."""
@@ -92,8 +96,9 @@ def run(
             raise SettingError(
                 "--resume takes its settings from the run's folder; drop CONFIG, --set, --out and --dry-run"
             )
-        console.resume(resumed, as_json=as_json)
+        console.resume(resumed, plugins=plugins, as_json=as_json)
         return
+    _refuse_plugins(plugins)
     from securekd.config import load_experiment
 
     experiment = load_experiment(config, overrides)
@@ -101,6 +106,11 @@ def run(
         console.dry_run(experiment, as_json=as_json)
     else:
         console.run(experiment, out or next_folder(Path("runs")), as_json=as_json)
+
+
+def _refuse_plugins(plugins: tuple[str, ...]) -> None:
+    if plugins:
+        raise SettingError("--plugin goes with --resume; settings of your own may name code without it: drop it")
 
 
 @cli.command()
@@ -172,6 +182,9 @@ def config(markdown: bool, of_sweep: bool) -> None:
 @click.option(
     "--resume", "resumed", type=click.Path(path_type=Path, file_okay=False), help="Go on with the sweep in this folder."
 )
+@click.option(
+    "--plugin", "plugins", multiple=True, metavar="MODULE:ATTRIBUTE", help="Code that the resumed folder may name."
+)
 @click.option("--max-runs", type=click.IntRange(min=1), help="Only the first so many runs of the plan, over all calls.")
 def sweep(
     sweep_file: Path | None,
@@ -179,12 +192,14 @@ def sweep(
     workers: int | None,
     backend: str,
     resumed: Path | None,
+    plugins: tuple[str, ...],
     max_runs: int | None,
 ) -> None:
     """See SWEEP_HELP."""
     from securekd.sweep import console
 
     if resumed is None:
+        _refuse_plugins(plugins)
         if sweep_file is None:
             raise SettingError("give a sweep file, or a sweep's folder with --resume")
         folder = out or next_folder(Path("sweeps"), "sweep")
@@ -192,7 +207,7 @@ def sweep(
         return
     if out is not None:
         raise SettingError("--resume goes on in the sweep's own folder; drop --out")
-    console.resume(resumed, sweep_file, workers=workers, backend=backend, max_runs=max_runs)
+    console.resume(resumed, sweep_file, workers=workers, backend=backend, max_runs=max_runs, plugins=plugins)
 
 
 @cli.command(help=FRONTIER_HELP)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +28,11 @@ def run(experiment: Experiment, out: Path, *, as_json: bool) -> None:
     _carry_out(lambda on_progress: runner.run(experiment, out, on_progress), out, as_json)
 
 
-def resume(out: Path, *, as_json: bool) -> None:
+def resume(out: Path, *, plugins: Collection[str] = (), as_json: bool) -> None:
     """Finish the run in a folder, with a progress bar."""
     from securekd import runner
 
-    _carry_out(lambda on_progress: runner.resume(out, on_progress), out, as_json)
+    _carry_out(lambda on_progress: runner.resume(out, on_progress, plugins=plugins), out, as_json)
 
 
 def dry_run(experiment: Experiment, *, as_json: bool) -> None:

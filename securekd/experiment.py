@@ -18,6 +18,9 @@ from pydantic import (
     model_validator,
 )
 
+from securekd.plugins import PLUGIN as PLUGIN_NAME
+from securekd.plugins import is_plugin
+
 PLUGIN = "a `module:attribute` of your own"
 
 # With fewer, a coin for each might leave one side of a comparison with a single canary (beyond 32: probability 2e-8).
@@ -441,6 +444,18 @@ class Experiment(Settings):
     centralized: Centralized = Field(default_factory=Centralized, description="the yardstick: all data in one place")
     audit: Audit = Field(default_factory=Audit, description="how leakage is measured")
     runtime: Runtime = Field(default_factory=Runtime, description="what cannot change a guarantee")
+
+    def plugins(self) -> frozenset[str]:
+        """The parts of the user's own (`module:attribute`) that these settings name: code that a run imports."""
+        data, clients = self.data, self.clients
+        models = clients.models if isinstance(clients, Clients) else tuple(client.model for client in clients)
+        kinds = [model.kind for model in (*models, self.student.model, self.centralized.model) if model is not None]
+        parts = [*kinds, self.strategy, self.aggregation, self.release.mechanism, *self.audit.attacks]
+        sources = [name for name in (data.source, data.transfer_source, data.test_source) if name is not None]
+        return frozenset(
+            [part for part in parts if is_plugin(part)]
+            + [name for name in sources if PLUGIN_NAME.fullmatch(name) and not name.startswith("hub:")]
+        )
 
     def client_models(self, count: int) -> tuple[ClientModel, ...]:
         """The model of each of `count` clients, in order."""

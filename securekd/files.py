@@ -14,14 +14,19 @@ from securekd.errors import FolderError, RunError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:
     """Write `content` to `path` so that a reader, also after a crash, sees the old file or the new one, never half.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        private: only its owner may read it; else all may, whatever the umask.
 
     Raises:
         RunError: if it cannot be written; nothing is left of it then.
     """
     with writing(path):
-        _replace(path, content)
+        _replace(path, content, 0o600 if private else 0o644)
 
 
 @contextmanager
@@ -78,14 +83,14 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes, mode: int) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        Path(name).chmod(mode)
         Path(name).replace(path)
         _sync_folder(path.parent)
     except BaseException:

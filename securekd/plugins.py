@@ -1,10 +1,14 @@
 """The seam for parts of your own: a setting that reads `module:attribute` names a Python object."""
 
 import importlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from securekd.errors import SettingError
+from securekd.errors import FolderError, SettingError
+
+PLUGIN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""How `module:attribute` is written where other settings may hold a colon too."""
 
 Part = TypeVar("Part")
 
@@ -12,6 +16,25 @@ Part = TypeVar("Part")
 def is_plugin(name: str) -> bool:
     """Whether a setting names an object of the user's instead of one of ours."""
     return ":" in name
+
+
+def refuse_unnamed(named: Collection[str], trusted: Collection[str], folder: object) -> None:
+    """Refuse a folder whose settings name code that nobody who reads it has named: folders come from anybody.
+
+    Args:
+        named: the plug-ins in the folder's settings.
+        trusted: those that the caller names.
+        folder: for the error.
+
+    Raises:
+        FolderError: with the first one.
+    """
+    unnamed = sorted(set(named) - set(trusted))
+    if unnamed:
+        raise FolderError(
+            f"{folder} names code, {unnamed[0]!r}: read that code, and if you trust it, say so with "
+            f"--plugin {unnamed[0]} (in Python, plugins=[{unnamed[0]!r}])"
+        )
 
 
 def load_plugin(name: str) -> Any:

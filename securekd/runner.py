@@ -6,7 +6,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,7 @@ from securekd.leakage import Measured, measure
 from securekd.models.folder import save_model
 from securekd.parallel import performer
 from securekd.plan import Plan, make_plan
+from securekd.plugins import refuse_unnamed
 from securekd.prediction import logits
 from securekd.privacy.accountant import Guarantee, guarantees
 from securekd.privacy.ledger import Ledger, LedgerFile
@@ -98,11 +99,22 @@ def run(
     return carry_out(plan, out, on_progress, shared)
 
 
-def resume(out: Path, on_progress: OnProgress = lambda progress: None, shared: Path | None = None) -> Result:
-    """Finish the run in a folder, from the last phase that ended; arguments are those of `run`.
+def resume(
+    out: Path,
+    on_progress: OnProgress = lambda progress: None,
+    shared: Path | None = None,
+    plugins: Collection[str] = (),
+) -> Result:
+    """Finish the run in a folder, from the last phase that ended; the first arguments are those of `run`.
+
+    Args:
+        out: the run's folder.
+        on_progress: see `run`.
+        shared: see `run`.
+        plugins: parts of the user's own (`module:attribute`) that the folder's settings may name.
 
     Raises:
-        FolderError: if there is no run in the folder, or it is finished.
+        FolderError: if there is no run in the folder, if it is finished, or if its settings name other code.
     """
     if not is_there(out / "config.toml"):
         raise FolderError(f"{out} holds no run (no config.toml); begin one in a new folder with --out")
@@ -111,7 +123,9 @@ def resume(out: Path, on_progress: OnProgress = lambda progress: None, shared: P
             shutil.rmtree(out / "state")
             return read_result(out)
         raise FolderError(f"the run in {out} is finished; `securekd report {out}` writes its page anew")
-    return carry_out(make_plan(load_experiment(out / "config.toml")), out, on_progress, shared)
+    experiment = load_experiment(out / "config.toml")
+    refuse_unnamed(experiment.plugins(), plugins, out / "config.toml")
+    return carry_out(make_plan(experiment), out, on_progress, shared)
 
 
 def carry_out(plan: Plan, out: Path, on_progress: OnProgress, shared: Path | None = None) -> Result:
@@ -181,7 +195,7 @@ def _same_data(plan: Plan, path: Path) -> None:
             digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
     found = digest.hexdigest().encode()
     if not path.exists():
-        write_atomically(path, found)
+        write_atomically(path, found, private=True)
     elif path.read_bytes() != found:
         raise FolderError(f"the data is not what the run in {path.parents[1]} began with; restore it, or begin anew")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from securekd.data.folders import read_folder
 from securekd.data.reading import SUFFIXES, first_line, read_rows
 from securekd.errors import DataError
-from securekd.plugins import load_plugin
+from securekd.plugins import PLUGIN, load_plugin
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,7 +24,6 @@ HUB_SECONDS = 5.0
 """How long the Hub may take to answer before it counts as out of reach."""
 
 _HUB = re.compile(r"hub:(?P<name>[\w.-]+(/[\w.-]+)?)(:(?P<split>[^:]+))?")
-_PLUGIN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +57,7 @@ def open_source(source: str) -> Opened:
         opened = Opened(_digits())
     elif source.startswith("hub:"):
         opened = Opened(_hub(source))
-    elif _PLUGIN.fullmatch(source):
+    elif PLUGIN.fullmatch(source):
         opened = Opened(_plugin(source))
     else:
         opened = _local(expand(source))
@@ -72,7 +71,7 @@ def identity(source: str) -> str:
     hub = _HUB.fullmatch(source)
     if hub:
         return f"hub:{hub['name']}:{hub['split'] or 'train'}"
-    if source == "digits" or source.startswith("hub:") or _PLUGIN.fullmatch(source):
+    if source == "digits" or source.startswith("hub:") or PLUGIN.fullmatch(source):
         return source
     return str(expand(source).resolve())
 

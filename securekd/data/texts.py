@@ -122,7 +122,7 @@ def _local(column: str, tokenizer: str, length: int) -> TextEncoder:
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        loaded = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever a broken or foreign folder makes transformers raise
         raise DataError(f"cannot load the tokenizer in {tokenizer!r}: {first_line(error)}") from error
     if loaded.pad_token_id != PAD:

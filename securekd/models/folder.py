@@ -1,30 +1,45 @@
-"""A trained model as a folder that others load.
+"""A student as a folder that others load, and in which nothing is code.
 
-A Hugging Face model is saved as one (`AutoModelFor….from_pretrained`). Any other becomes `model.pt2`, a program that
-plain torch loads without this toolkit (`torch.export.load(path).module()`), and `model.safetensors` with its weights.
-`securekd.json` says how it was built, which `load_model` reads. A model of the user's that torch cannot export has no
-`model.pt2`.
+A Hugging Face model is saved as one (`AutoModelFor….from_pretrained`). Any other becomes `model.safetensors`, its
+weights. `securekd.json` says how it was built, by a built-in name, which `load_student` reads. A folder may come from
+anybody: it names no module that is imported without its reader's word, and holds no pickle.
 """
 
-import io
 import json
 import os
 import shutil
-import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from torch import nn
 
-from securekd.errors import FolderError
+from securekd.errors import FolderError, ModelError, SecurekdError
 from securekd.experiment import Model
 from securekd.files import not_written, write_atomically, writing
 from securekd.models.huggingface import Classifier, transformers
-from securekd.models.registry import build, probe
+from securekd.models.registry import build
 from securekd.models.shape import InputShape
+from securekd.plugins import is_plugin
+
+MOST_INPUTS = 2**26
+"""Values of one input at most."""
+
+FEW_OPTIONS = 32
+
+
+class About(BaseModel):
+    """`securekd.json`: how a student was built, and what its classes are called."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Model
+    shape: dict[str, Any]
+    classes: tuple[str, ...]
 
 
 def save_model(network: nn.Module, model: Model, shape: InputShape, classes: tuple[str, ...], folder: Path) -> None:
@@ -45,7 +60,6 @@ def save_model(network: nn.Module, model: Model, shape: InputShape, classes: tup
         else:
             weights = {k: v.contiguous() for k, v in network.state_dict().items()}
             write_atomically(draft / "model.safetensors", save(weights))
-            _export(network, shape, draft / "model.pt2")
         plain = replace(shape, public_mean=(), public_deviation=1.0)  # these two are among the weights
         about = {"model": model.model_dump(mode="json"), "shape": asdict(plain), "classes": classes}
         write_atomically(draft / "securekd.json", json.dumps(about, indent=1).encode())
@@ -70,36 +84,85 @@ def _draft_of(folder: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _export(network: nn.Module, shape: InputShape, path: Path) -> None:
-    batch = torch.export.Dim("batch", min=1)
-    try:
-        program = torch.export.export(network, (probe(shape, 2),), dynamic_shapes=({0: batch},))
-    except Exception as error:  # torch.export raises many kinds
-        # A user's own model may hold what cannot be exported; its weights are saved, and a finished run is not lost.
-        warnings.warn(f"no model.pt2 for {type(network).__name__}: {str(error).splitlines()[0]}", stacklevel=2)
-        return
-    whole = io.BytesIO()  # on a full disk torch would end the process
-    torch.export.save(program, whole)
-    write_atomically(path, whole.getvalue())
+def load_student(folder: Path, plugins: Collection[str] = ()) -> nn.Module:
+    """The network that a run saved as its student, in inference mode, from a folder that may be anybody's.
 
+    Args:
+        folder: a run's `student/`.
+        plugins: models of the user's own (`module:attribute`) that may be imported and called. The folder names one
+            where the student is of such a kind, and without the reader's word here it is refused.
 
-def load_model(folder: Path) -> nn.Module:
-    """The network that `save_model` wrote, in inference mode.
+    Returns:
+        From inputs as `securekd.data.Examples` holds them, (N, ...), to logits (N, classes).
 
     Raises:
-        FolderError: if the folder holds no such model.
+        FolderError: if the folder holds no such model, or weights that are not those of the model that it names.
+        ModelError: if the student is of a kind that `plugins` does not name.
     """
+    about, shape = _about(folder)
+    if is_plugin(about.model.kind) and about.model.kind not in plugins:
+        raise ModelError(
+            f"the student in {folder} is built by {about.model.kind!r}, code that its folder names: read that code, "
+            f"and if you trust it, give plugins=[{about.model.kind!r}]"
+        )
+    if about.model.kind == "transformers":
+        return transformers(shape, path=str(folder)).eval()
+    weights = _weights(folder)
+    if not is_plugin(about.model.kind):
+        _refuse_other_weights(folder, about.model, shape, weights)
+    network = build(about.model, shape, seed=0)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise _unfit(folder, str(error).splitlines()[0]) from error
+    return network.eval()
+
+
+load_model = load_student
+"""What `load_student` was called first."""
+
+
+def _about(folder: Path) -> tuple[About, InputShape]:
+    try:
+        about = About.model_validate_json((folder / "securekd.json").read_bytes())
+        shape = TypeAdapter(InputShape).validate_python(about.shape | {"public_mean": (), "public_deviation": 1.0})
+    except (OSError, ValueError) as error:
+        raise _unfit(folder, str(error).splitlines()[0]) from error
+    inputs = 1
+    for size in shape.dimensions:
+        inputs *= max(size, 1)
+    if min(shape.dimensions, default=0) < 1 or inputs > MOST_INPUTS or shape.classes != len(about.classes):
+        raise _unfit(folder, f"inputs of {shape.dimensions} and {shape.classes} classes")
+    return about, shape
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        about = json.loads((folder / "securekd.json").read_bytes())
-        model = Model(**about["model"])
-        shape = InputShape(**about["shape"] | {"dimensions": tuple(about["shape"]["dimensions"])})
-        if model.kind == "transformers":
-            return transformers(shape, path=str(folder)).eval()
-        weights = load_file(folder / "model.safetensors")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FolderError(f"{folder} holds no model of securekd: {error}") from error
-    network = build(model, shape, seed=0)
-    network.load_state_dict(weights)
-    return network.eval()
+        return load_file(folder / "model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _unfit(folder, str(error).splitlines()[0]) from error
+
+
+def _refuse_other_weights(folder: Path, model: Model, shape: InputShape, weights: dict[str, torch.Tensor]) -> None:
+    """Build the model without memory for its weights, and see that they are those of the file: no more, no larger."""
+    stored = sum(weight.numel() for weight in weights.values())
+    sizes = [value for value in model.options.values() if isinstance(value, int)]
+    if len(model.options) > FEW_OPTIONS or max([shape.vocabulary, *sizes]) > max(stored, 1):
+        raise _unfit(folder, f"options larger than its {stored:,} weights")
+    if int(model.options.get("layers", 0)) > len(weights):
+        raise _unfit(folder, f"more layers than its {len(weights)} tensors")
+    try:
+        with torch.device("meta"):
+            expected = build(model, shape, seed=0).state_dict()
+    except SecurekdError as error:
+        raise _unfit(folder, str(error)) from error
+    named = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if named != {name: tuple(weight.shape) for name, weight in expected.items()}:
+        raise _unfit(folder, f"its weights are not those of {model.kind!r} with these options")
+
+
+def _unfit(folder: Path, why: str) -> FolderError:
+    return FolderError(f"{folder} holds no model of securekd: {why[:300]}; give a run's student/ folder")

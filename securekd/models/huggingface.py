@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from securekd.errors import ModelError
 from securekd.models.sequence import as_sequence
 from securekd.models.shape import InputShape
+from securekd_attacks import AttackInputError
+from securekd_attacks.targets.huggingface import refuse_code
 
 REFUSED = {
     "bart": "its position embeddings have no per-example gradients",
@@ -99,8 +101,11 @@ def transformers(
         if not Path(path).is_dir():
             raise ModelError(f"no model folder at {path}; give a folder that save_pretrained wrote")
         try:
-            config = AutoConfig.from_pretrained(path, num_labels=shape.classes, **options)
-        except (ValueError, OSError) as error:
+            refuse_code(Path(path))
+            config = AutoConfig.from_pretrained(
+                path, num_labels=shape.classes, local_files_only=True, trust_remote_code=False, **options
+            )
+        except (ValueError, OSError, AttackInputError) as error:
             raise ModelError(f"no model in the folder {path}: {str(error).splitlines()[0]}") from error
     else:
         try:
@@ -114,7 +119,15 @@ def transformers(
         model = (
             auto.from_config(config)  # type: ignore[no-untyped-call]
             if path is None
-            else auto.from_pretrained(path, config=config, ignore_mismatched_sizes=True, dtype=torch.float32)
+            else auto.from_pretrained(
+                path,
+                config=config,
+                ignore_mismatched_sizes=True,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
         )
     except (ValueError, OSError) as error:
         raise ModelError(

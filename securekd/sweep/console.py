@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from securekd.errors import InputError, PromiseError, RunError
 from securekd.experiment import Experiment
+from securekd.plugins import refuse_unnamed
 from securekd.report import numbers
 from securekd.sweep import frontier as reached
 from securekd.sweep.choice import Choice, cost_of_choice
@@ -35,13 +36,27 @@ def begin(path: Path, out: Path, *, workers: int | None, backend: str, max_runs:
     _carry_out(plan, folder, workers, cast(Backend, backend), max_runs)
 
 
-def resume(out: Path, path: Path | None, *, workers: int | None, backend: str, max_runs: int | None) -> None:
-    """Go on with the sweep in a folder; a sweep file, if one is given, must be what it began with."""
+def resume(
+    out: Path,
+    path: Path | None,
+    *,
+    workers: int | None,
+    backend: str,
+    max_runs: int | None,
+    plugins: Collection[str] = (),
+) -> None:
+    """Go on with the sweep in a folder; a sweep file, if one is given, must be what it began with.
+
+    Without one, the folder says what is run: code that it names must be among `plugins`.
+    """
     refuse_missing()
     folder = SweepFolder(out)
     if path is not None:
         folder.refuse_other(*load_sweep(path))
-    _carry_out(folder.plan(), folder, workers, cast(Backend, backend), max_runs)
+    plan = folder.plan()
+    if path is None:
+        refuse_unnamed({name for run in plan.runs for name in run.experiment.plugins()}, plugins, out)
+    _carry_out(plan, folder, workers, cast(Backend, backend), max_runs)
 
 
 def frontier(folder: Path, *, min_accuracy: float | None, max_epsilon: float | None, unit: str | None) -> None:

@@ -229,7 +229,7 @@ def _attempt(experiment: Experiment, out: Path, shared: Path) -> Failure | None:
 
     try:
         if (out / "config.toml").exists():
-            resume(out, shared=shared)
+            resume(out, shared=shared, plugins=experiment.plugins())
         else:
             if out.exists():  # killed before its first file
                 shutil.rmtree(out)

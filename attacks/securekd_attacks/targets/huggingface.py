@@ -64,6 +64,7 @@ class FolderTarget:
                 "a model folder needs transformers", value=error, remedy="pip install 'securekd[train]'"
             ) from error
         task = task_of(folder)
+        refuse_code(folder)
         if not any(folder.glob("*.safetensors")):
             raise TargetUnusable("no weights", value=str(folder), remedy="save them as safetensors")
         auto = {
@@ -74,8 +75,10 @@ class FolderTarget:
         reader = transformers.AutoImageProcessor if task == "image" else transformers.AutoTokenizer
         try:
             with _without_progress_bars():
-                model = auto.from_pretrained(str(folder), local_files_only=True, use_safetensors=True).eval()
-                prepare = reader.from_pretrained(str(folder), local_files_only=True)
+                model = auto.from_pretrained(
+                    str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True
+                ).eval()
+                prepare = reader.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         except Exception as error:  # whatever a broken or foreign folder makes transformers raise
             said = next(iter(str(error).splitlines()), type(error).__name__)
             raise TargetUnusable(
@@ -154,6 +157,36 @@ def task_of(folder: Path) -> Task:
     if len(found) != 1:
         raise TargetUnusable("unknown kind of model", value=names, remedy="give a classifier or a causal one")
     return found.pop()
+
+
+def refuse_code(folder: Path) -> None:
+    """Refuse what would have a loader run code that is not transformers' own: the folder's, the Hub's, or a pickle's.
+
+    `trust_remote_code=False` and `use_safetensors=True` go with it, wherever a folder is loaded.
+
+    Raises:
+        TargetUnusable: `config.json` names code, kernels from the Hub or a quantizer, or adapters lie beside it.
+    """
+    if (folder / "adapter_config.json").exists():
+        raise TargetUnusable("adapters in a model folder", value=str(folder), remedy="merge them into its weights")
+    try:
+        named = _keys(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TargetUnusable("no Hugging Face model folder", value=str(folder), remedy="save_pretrained it") from error
+    for key, value in named:
+        kernel = key in ("attn_implementation", "_attn_implementation") and "/" in json.dumps(value)
+        if kernel or key in ("auto_map", "quantization_config", "custom_pipelines"):
+            raise TargetUnusable(
+                f"{folder / 'config.json'} names code", value=f"{key}: {json.dumps(value)[:60]}", remedy="take that out"
+            )
+
+
+def _keys(value: Any) -> Iterator[tuple[str, Any]]:
+    """All keys of nested JSON, with their values."""
+    if isinstance(value, dict):
+        yield from value.items()
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _keys(inner)
 
 
 @contextmanager
