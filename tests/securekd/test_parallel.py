@@ -64,8 +64,16 @@ with performer(2, 2) as perform:
 """
 
 
-@pytest.mark.parametrize("model", ["logistic", "__main__:Net"])
-@pytest.mark.parametrize("program", ["script.py", "-", "-c", "-i"])
+@pytest.mark.parametrize(
+    ("program", "model"),
+    [
+        ("script.py", "logistic"),
+        ("-", "logistic"),
+        ("-i", "logistic"),
+        ("-c", "__main__:Net"),
+        ("script.py", "__main__:Net"),
+    ],
+)
 def test_a_program_without_a_main_guard_trains_in_several_processes_and_runs_once(
     program: str, model: str, tmp_path: Path
 ) -> None:
