@@ -43,7 +43,8 @@ class AnswerStore:
         path = folder / "manifest.json"
         asked = {"schema": SCHEMA, **manifest}
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # who was a member is in it
+            folder.chmod(0o700)
             _write(path, json.dumps(asked, indent=1).encode())
             return cls(folder)
         try:

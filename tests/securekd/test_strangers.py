@@ -317,6 +317,19 @@ def test_working_state_is_the_owners_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((out / "result.json").stat().st_mode) == 0o644
 
 
+def test_a_targets_answers_are_the_owners_alone(tmp_path: Path) -> None:
+    for name in ("in", "out"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(f'{{"text": "{name} {i}", "label": 0}}\n' for i in range(40)))
+    target = "tests.securekd.test_auditing:uniform"
+    asked = AuditRequest(target, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    before = os.umask(0)
+    try:
+        audit_deployment(asked, tmp_path / "audit")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "audit" / "answers").stat().st_mode) == 0o700
+
+
 def test_an_older_state_is_closed_when_a_run_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     (out / "state").mkdir(parents=True, mode=0o755)
