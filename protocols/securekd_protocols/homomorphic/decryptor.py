@@ -43,7 +43,7 @@ from securekd_protocols.homomorphic.residues import Residues, decode_residues
 from securekd_protocols.homomorphic.seal import DecryptionKey
 from securekd_protocols.keys import AgreementKey, Identity, check_canonical, check_order
 from securekd_protocols.randomness import RandomBytes
-from securekd_protocols.turns import TakesTurns, in_turn
+from securekd_protocols.turns import Participant, in_turn
 from securekd_protocols.wire import Bytes
 
 
@@ -64,7 +64,7 @@ class _Keys:
         self.offer = KeyOffer(self.agreement.public, self.decryption.public_key)
 
 
-class Decryptor(TakesTurns):
+class Decryptor(Participant):
     """One decryptor in one session.
 
     Args:
@@ -100,6 +100,7 @@ class Decryptor(TakesTurns):
             BadCiphertext, TransparentCiphertext: The sum is not one.
             NotTheSurvivorsSum, SumOffGrid: It does not open to the named clients' sum. The session is over.
             CohortRefused: The diary knows a cohort that is too close. The session is over.
+            TooManyRestarts: As many invitations for the round have been accepted as the policy allows.
             RemoteProtocolError: The message is refused for another reason, and nothing has changed.
             SchemeUnavailable: TenSEAL is not installed.
         """
@@ -117,6 +118,7 @@ class Decryptor(TakesTurns):
 
     def _accept(self, frame: Frame) -> list[bytes]:
         parameters = accept_invitation(frame, self._policy)
+        self._policy.local.accept(parameters)
         self._keys = _Keys(parameters, self._random)
         self._parameters, self._state = parameters, DecryptorState.READY
         return [self._send(parameters, Kind.KEY, self._keys.offer.encode())]

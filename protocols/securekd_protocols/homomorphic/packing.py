@@ -62,7 +62,8 @@ def unpack(scheme: Scheme, entries: Entries, summands: int, vector_length: int) 
             rest, digit = np.divmod(rest, scheme.radix)
             digits.append(digit)
         values = np.concatenate([part.reshape(-1) for part in (*digits, rest)]) - summands * scheme.bound
-    if np.abs(values).max() > summands * scheme.bound or values[vector_length:].any():
+    largest = summands * scheme.bound
+    if values.max() > largest or values.min() < -largest or values[vector_length:].any():
         raise SumOffGrid(
             f"an entry that no sum of {summands} vectors within ±{scheme.bound} has, or padding that is not zero",
             "take part in a new session; a client has encrypted what it must not",

@@ -85,6 +85,11 @@ class HomomorphicParameters:
         """The smallest sum that can be opened."""
         return self.threshold
 
+    @property
+    def fewest_honest(self) -> int:
+        """Fewest honest inputs in it: scale noise for these."""
+        return self.threshold - self.colluders
+
     @cached_property
     def scheme(self) -> Scheme:
         """The parameters of encryption, which everybody computes for themselves."""

@@ -19,6 +19,7 @@ from securekd_protocols.errors import (
     CallOutOfOrder,
     OutOfOrder,
     ReplayedMessage,
+    SumOffGrid,
     TooFewSurvivors,
     TranscriptMismatch,
     UnknownSender,
@@ -40,7 +41,7 @@ from securekd_protocols.homomorphic.messages import (
 from securekd_protocols.homomorphic.parameters import HomomorphicParameters
 from securekd_protocols.homomorphic.residues import Residues, add_residues, decode_residues, encode_residues
 from securekd_protocols.keys import Identity, check_canonical, check_order
-from securekd_protocols.turns import TakesTurns, in_turn
+from securekd_protocols.turns import Participant, in_turn
 from securekd_protocols.wire import Bytes
 
 _DROP = "drop the message"
@@ -70,7 +71,7 @@ class Outgoing:
     data: bytes
 
 
-class HomomorphicServer(TakesTurns):
+class HomomorphicServer(Participant):
     """The server in one session.
 
     Args:
@@ -183,6 +184,13 @@ class HomomorphicServer(TakesTurns):
         if opened.survivors != tuple(sorted(self._receipts)):
             raise TranscriptMismatch(
                 "the decryptor has opened another sum than it was asked for", "trust it no further"
+            )
+        largest = len(opened.survivors) * self.parameters.bound
+        if opened.total.max() > largest or opened.total.min() < -largest:
+            raise SumOffGrid(
+                f"the decryptor reports an entry beyond ±{largest}, which no sum of {len(opened.survivors)} vectors "
+                f"within ±{self.parameters.bound} has",
+                "trust it no further",
             )
         self._result, self._state = opened, HomomorphicServerState.FINISHED
         return []

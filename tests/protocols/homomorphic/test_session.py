@@ -355,11 +355,12 @@ def test_a_server_believes_no_other_sum_than_it_asked_for(name):
 
 @BOTH
 def test_the_decryptors_diary_refuses_cohorts_that_are_too_close(name):
-    diary = Diary(CohortRule(smallest_difference=2))
+    diary = Diary(CohortRule(smallest_difference=3))
     for senders, error in (((0, 1, 2, 3), None), ((0, 1, 2), errors.CohortRefused), ((0, 1, 2, 3), None)):
         parameters = parameters_of(5, name, threshold=3)
         rng = np.random.default_rng(0)
-        made = Parties(parameters, list(rng.integers(-9, 9, (5, 50))), policy_of(parameters, diary=diary))
+        policy = policy_of(parameters, diary=diary, lowest_threshold=3)
+        made = Parties(parameters, list(rng.integers(-9, 9, (5, 50))), policy)
         request = made.request(*senders)
         if error is None:
             assert len(made.decryptor.receive(request)) == 1
