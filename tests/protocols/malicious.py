@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from securekd_protocols.messages import Advertise, Kind, MaskedInput, SurvivorList, Unmask
+from securekd_protocols.messages import Advertise, Kind, MaskedInput, SharePair, SurvivorList, Unmask
 from tests.protocols import plain
 from tests.protocols.harness import Session
 
@@ -24,14 +24,19 @@ def unmask(session: Session, client: int, signatures: Iterable[bytes]) -> Unmask
     return Unmask.decode(session.body_of(answer), session.limits)
 
 
-def secret_of(session: Session, owner: int, kind: str, answers: Mapping[int, Unmask]) -> bytes:
-    """The seed ("seeds") or mask key ("keys") of a client, from shares that others have given."""
-    shares = {
-        helper: held.share
-        for helper, answer in answers.items()
-        for held in getattr(answer, kind)
-        if held.owner == owner
-    }
+def secret_of(
+    session: Session,
+    owner: int,
+    kind: str,
+    answers: Mapping[int, Unmask],
+    colluding: Mapping[int, Mapping[int, SharePair]] | None = None,
+) -> bytes:
+    """The seed ("seeds") or mask key ("keys") of a client, from shares that others have given, or colluders hold."""
+    held = [(helper, one) for helper, answer in answers.items() for one in getattr(answer, kind)]
+    shares = {helper: one.share for helper, one in held if one.owner == owner}
+    for helper, pairs in (colluding or {}).items():
+        if owner in pairs:
+            shares[helper] = getattr(pairs[owner], kind.removesuffix("s"))
     assert len(shares) >= session.parameters.threshold
     return plain.recover(dict(list(shares.items())[: session.parameters.threshold]))
 
