@@ -100,7 +100,6 @@ class Decryptor(Participant):
             BadCiphertext, TransparentCiphertext: The sum is not one.
             NotTheSurvivorsSum, SumOffGrid: It does not open to the named clients' sum. The session is over.
             CohortRefused: The diary knows a cohort that is too close. The session is over.
-            TooManyRestarts: As many invitations for the round have been accepted as the policy allows.
             RemoteProtocolError: The message is refused for another reason, and nothing has changed.
             SchemeUnavailable: TenSEAL is not installed.
         """
@@ -118,7 +117,6 @@ class Decryptor(Participant):
 
     def _accept(self, frame: Frame) -> list[bytes]:
         parameters = accept_invitation(frame, self._policy)
-        self._policy.local.accept(parameters)
         self._keys = _Keys(parameters, self._random)
         self._parameters, self._state = parameters, DecryptorState.READY
         return [self._send(parameters, Kind.KEY, self._keys.offer.encode())]

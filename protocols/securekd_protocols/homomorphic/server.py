@@ -38,6 +38,7 @@ from securekd_protocols.homomorphic.messages import (
     parse_frame,
     seal_frame,
 )
+from securekd_protocols.homomorphic.packing import possible_sum
 from securekd_protocols.homomorphic.parameters import HomomorphicParameters
 from securekd_protocols.homomorphic.residues import Residues, add_residues, decode_residues, encode_residues
 from securekd_protocols.keys import Identity, check_canonical, check_order
@@ -117,6 +118,7 @@ class HomomorphicServer(Participant):
         """Take one message; give what is to be sent.
 
         Raises:
+            SumOffGrid: The decryptor reports a sum that these clients' vectors can not have; nothing has changed.
             RemoteProtocolError: The message is refused, and nothing has changed.
         """
         frame = parse_frame(data, self.parameters)
@@ -185,11 +187,10 @@ class HomomorphicServer(Participant):
             raise TranscriptMismatch(
                 "the decryptor has opened another sum than it was asked for", "trust it no further"
             )
-        largest = len(opened.survivors) * self.parameters.bound
-        if opened.total.max() > largest or opened.total.min() < -largest:
+        summands, bound = len(opened.survivors), self.parameters.bound
+        if not possible_sum(opened.total, summands, bound):
             raise SumOffGrid(
-                f"the decryptor reports an entry beyond ±{largest}, which no sum of {len(opened.survivors)} vectors "
-                f"within ±{self.parameters.bound} has",
+                f"an entry that no sum of {summands} vectors within ±{bound} has, from the decryptor",
                 "trust it no further",
             )
         self._result, self._state = opened, HomomorphicServerState.FINISHED

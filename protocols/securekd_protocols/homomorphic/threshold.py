@@ -45,6 +45,7 @@ from securekd_protocols.errors import (
     TooFewClients,
     TooFewSurvivors,
 )
+from securekd_protocols.homomorphic.packing import possible_sum
 from securekd_protocols.homomorphic.scheme import is_prime
 from securekd_protocols.keys import SIGNATURE_BYTES, Identity, Label, signature_holds
 from securekd_protocols.parameters import Member, check_roster, index_on, sized
@@ -260,8 +261,8 @@ def open_sum(setup: ThresholdSetup, partials: Sequence[Bytes]) -> NDArray[np.int
         wanted = min(slots, setup.vector_length - len(found))
         plain.SetLength(wanted)
         found += plain.GetPackedValue()[:wanted]
-    total, largest = np.array(found, np.int64), setup.parties * setup.bound
-    if total.max() > largest or total.min() < -largest:
+    total = np.array(found, np.int64)
+    if not possible_sum(total, setup.parties, setup.bound):
         raise SumOffGrid(
             f"an entry that no sum of {setup.parties} vectors within ±{setup.bound} has", "run a new session"
         )

@@ -136,7 +136,9 @@ def test_entropy_reduction_sharpens_and_keeps_the_order() -> None:
         (False, 2, 3, {"server": 1, "clients": 0, "public": 0}),
     ],
 )
-def test_each_view_is_credited_with_the_noise_of_honest_clients_that_it_does_not_know(sums_only, threshold, colluders, expected) -> None:
+def test_each_view_is_credited_with_the_noise_of_honest_clients_that_it_does_not_know(
+    sums_only, threshold, colluders, expected
+) -> None:
     assert unknown_shares(sums_only=sums_only, threshold=threshold, colluders=colluders) == expected
 
 
