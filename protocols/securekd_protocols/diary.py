@@ -123,7 +123,7 @@ class _Noted:
 
 @dataclass
 class Diary(TakesTurns):
-    """A client's memory. Not for sharing between clients.
+    """A client's memory. Not for sharing between clients; and a copy of it is another one, which learns nothing more.
 
     It grows by at most 250 bytes for each invitation accepted, of which there are as many a round as the policy allows,
     and by the survivors' names for each set signed; `forget` lets go of the former.
