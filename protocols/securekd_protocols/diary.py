@@ -16,7 +16,8 @@ restored from an old state tells no second story: it reveals, shares, masks and 
 
 It is worth what its storage is worth. A note has to be stored before the message that it is about is sent: give `keep`,
 which is handed the bytes in time, or store `save()` before sending what `MaskingClient.receive` returns. And it has to
-lie where no backup rolls it back together with the client; who is rolled back with its diary counts as a colluder.
+lie where no backup rolls it back together with the client, open in one process at a time; a client that is rolled back
+with its diary counts as a colluder.
 """
 
 from __future__ import annotations
