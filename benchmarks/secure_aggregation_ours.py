@@ -124,5 +124,5 @@ def _participants(case: CaseLike) -> tuple[MaskingServer, list[MaskingClient]]:
         graph=graph,
     )
     known = {member.name: member.public for member in roster}
-    policy = LocalPolicy(operator.public, known, round_number=1, colluders=colluders)
+    policy = LocalPolicy(operator.public, known, round_number=1, colluders=colluders, restarts=1)
     return MaskingServer(parameters, operator), [MaskingClient(identity, policy) for identity in identities]

@@ -10,18 +10,24 @@ Two rules are offered. `smallest_difference` bounds the difference of any two su
 combinations of three or more. `batches` does: if every cohort is a union of batches that never change, then every
 linear combination of sums is constant on each batch, and nothing smaller than a batch can be singled out (section 4).
 
-The diary also counts sessions for each round, since every restart gives the server another graph to choose from, and
-remembers which survivor set it has signed in which session, so that a client restored from an old state does not sign
-a second one. It is worth what its storage is worth: save it before sending what `MaskingClient.receive` returns, and
-where no backup can roll it back together with the client.
+The diary also counts the invitations that a client accepts in each round, since each gives the server another graph to
+choose from, and notes under which transcript it sends each kind of message of a session, so that a client which is
+restored from an old state tells no second story: it reveals, shares, masks and signs what it did before, or nothing.
+
+It is worth what its storage is worth. A note has to be stored before the message that it is about is sent: give `keep`,
+which is handed the bytes in time, or store `save()` before sending what `MaskingClient.receive` returns. And it has to
+lie where no backup rolls it back together with the client, open in one process at a time; a client that is rolled back
+with its diary counts as a colluder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from struct import Struct
 
 from securekd_protocols.errors import (
+    AnsweredBefore,
     BadParameter,
     BadSavedState,
     CohortRefused,
@@ -29,13 +35,16 @@ from securekd_protocols.errors import (
     SignedBefore,
     TooManyRestarts,
 )
+from securekd_protocols.messages import Kind
 from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes, Reader, Writer
 
-_MAGIC = b"SKDY\x01"
+_MAGIC = b"SKDY\x02"
+_WITHOUT_STORIES = b"SKDY\x01"  # of release 0.1: sessions by round, of which nothing more was noted
 _LONGEST_NAME = 128
 _MOST_NAMES = 10_000
 _ID_BYTES = 32
+_SENT = Struct("<B32s")  # kind and transcript of a message
 
 
 @dataclass(frozen=True)
@@ -43,11 +52,13 @@ class CohortRule:
     """Which survivor sets a client takes part in.
 
     Attributes:
-        smallest_difference: Two cohorts are equal, or at least this many clients are in one of them only.
-        batches: Every cohort is a union of these; empty for no such rule. Disjoint sets of client names.
+        smallest_difference: Two cohorts are equal, or at least this many clients are in one of them only; 1 for no such
+            rule. Of so many clients two must be honest, so it is at least two more than colluders.
+        batches: Every cohort is a union of these; empty for no such rule. Disjoint sets of client names, each of at
+            least two more than colluders.
     """
 
-    smallest_difference: int = 2
+    smallest_difference: int = 3
     batches: tuple[frozenset[str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -55,6 +66,27 @@ class CohortRule:
             raise BadParameter(f"smallest difference {self.smallest_difference}", "choose 1 (no rule) or more")
         if sum(map(len, self.batches)) != len(frozenset().union(*self.batches)):
             raise BadParameter("batches overlap", "put each client into one batch")
+
+    def check_colluders(self, colluders: int) -> None:
+        """Refuse a rule by which a difference of sums could be that of one honest client among colluders.
+
+        Args:
+            colluders: How many clients may work with the server.
+
+        Raises:
+            BadParameter: A difference, or a batch, could be of fewer than two honest clients.
+        """
+        least = colluders + 2
+        if 1 < self.smallest_difference < least:
+            raise BadParameter(
+                f"cohorts that differ by {self.smallest_difference} clients, of whom {colluders} may collude",
+                f"choose a smallest difference of {least} or more, or 1 for no rule",
+            )
+        smallest = min(self.batches, key=len, default=None)
+        if smallest is not None and len(smallest) < least:
+            raise BadParameter(
+                f"a batch of {sorted(smallest)}, of whom {colluders} may collude", f"batch {least} clients or more"
+            )
 
     def check(self, cohort: frozenset[str], earlier: Iterable[frozenset[str]]) -> None:
         """Refuse a cohort.
@@ -83,38 +115,113 @@ class CohortRule:
 
 
 @dataclass
+class _Noted:
+    """What is noted of one session: how often it was accepted, and the transcript of each kind of message sent."""
+
+    accepted: int = 0
+    story: dict[Kind, bytes] = field(default_factory=dict)
+
+
+@dataclass
 class Diary(TakesTurns):
-    """A client's memory. Not for sharing between clients.
+    """A client's memory. Not for sharing between clients; and a copy of it is another one, which learns nothing more.
+
+    It grows by at most 250 bytes for each invitation accepted, of which there are as many a round as the policy allows,
+    and by the survivors' names for each set signed; `forget` lets go of the former.
 
     Attributes:
         rule: Which cohorts are refused.
+        keep: Called with the bytes of `save` after every note and before anything is sent that it is about, to store
+            them. If it raises, nothing is sent.
     """
 
     rule: CohortRule = CohortRule()
     _signed: dict[bytes, frozenset[str]] = field(default_factory=dict)
-    _sessions: dict[int, set[bytes]] = field(default_factory=dict)
+    _rounds: dict[int, dict[bytes, _Noted]] = field(default_factory=dict)
+    keep: Callable[[bytes], None] | None = field(default=None, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__init__()
 
     @in_turn
     def begin(self, round_number: int, session_id: bytes, most: int) -> None:
-        """Note that a session for a round begins.
+        """Note that an invitation is accepted, whether or not it was accepted before.
 
         Args:
             round_number: The caller's counter.
             session_id: 32 bytes.
-            most: Sessions that one round may take.
+            most: Invitations that may be accepted in one round.
 
         Raises:
-            TooManyRestarts: The round has had that many already.
+            TooManyRestarts: That many have been accepted already.
         """
-        sessions = self._sessions.setdefault(round_number, set())
-        if session_id not in sessions and len(sessions) >= most:
+        sessions = self._rounds.setdefault(round_number, {})
+        before = sum(noted.accepted for noted in sessions.values())
+        if before >= most:
             raise TooManyRestarts(
-                f"round {round_number} has been started {len(sessions)} times", "give this round up, and ask why"
+                f"{before} invitations for round {round_number} have been accepted", "give this round up, and ask why"
             )
-        sessions.add(session_id)
+        sessions.setdefault(session_id, _Noted()).accepted += 1
+        self._keep()
+
+    @in_turn
+    def answer(self, round_number: int, session_id: bytes, kind: Kind, transcript: bytes) -> None:
+        """Note under which transcript a message of a session is about to be sent.
+
+        Args:
+            round_number: The session's.
+            session_id: 32 bytes.
+            kind: Of the message.
+            transcript: 32 bytes.
+
+        Raises:
+            AnsweredBefore: One of this kind was sent under another transcript.
+            BadSavedState: The session is not one that this diary knows.
+        """
+        story = self._story(round_number, session_id)
+        if story.setdefault(kind, transcript) != transcript:
+            raise AnsweredBefore(
+                f"{kind.name} was sent in this session after another story than the one that is told now",
+                "do not trust this server any further; restore the latest state, not an older one",
+            )
+        self._keep()
+
+    @in_turn
+    def check_restored(self, round_number: int, session_id: bytes, transcript: bytes) -> None:
+        """Refuse a client's state that has come further than this diary.
+
+        Args:
+            round_number: Its session's.
+            session_id: 32 bytes.
+            transcript: What it has sent its latest message under.
+
+        Raises:
+            BadSavedState: The diary does not know of that message, so it is older than the state, or another's.
+        """
+        if transcript not in self._story(round_number, session_id).values():
+            raise BadSavedState(
+                "a saved client that has sent what its diary does not know of", "leave the session; keep the diary safe"
+            )
+
+    def _story(self, round_number: int, session_id: bytes) -> dict[Kind, bytes]:
+        noted = self._rounds.get(round_number, {}).get(session_id)
+        if noted is None:
+            raise BadSavedState(
+                f"the diary knows of no session {session_id.hex()[:16]}… in round {round_number}",
+                "leave the session; restore a client with the diary that it had",
+            )
+        return noted.story
+
+    @in_turn
+    def forget(self, before: int) -> None:
+        """Let go of what is noted of earlier rounds, but for the survivor sets: no client of theirs can be restored.
+
+        Args:
+            before: The earliest round that is remembered. No policy may name an earlier one any more, since its
+                invitations would be counted from nothing.
+        """
+        self._rounds = {number: sessions for number, sessions in self._rounds.items() if number >= before}
+        self._keep()
 
     @in_turn
     def sign(self, session_id: bytes, cohort: frozenset[str]) -> None:
@@ -128,49 +235,70 @@ class Diary(TakesTurns):
             SignedBefore: Another set was signed in this session.
             CohortRefused: See `CohortRule`.
         """
-        before = self._signed.get(session_id)
-        if before == cohort:
-            return
-        if before is not None:
+        before = self._signed.get(session_id, cohort)
+        if before != cohort:
             raise SignedBefore("another survivor set was signed in this session", "never restore an older state")
         self.rule.check(cohort, self._signed.values())
         self._signed[session_id] = cohort
+        self._keep()
 
     @in_turn
     def save(self) -> bytes:
         """Everything noted so far, for `load`; the rule is not part of it. Nothing in it is secret."""
-        writer = Writer().fixed(_MAGIC).integer(len(self._signed), 4)
+        return self._written(_MAGIC)
+
+    def _keep(self) -> None:
+        if self.keep is not None:
+            self.keep(self.save())
+
+    def _written(self, magic: bytes) -> bytes:
+        writer = Writer().fixed(magic).integer(len(self._signed), 4)
         for session_id, cohort in sorted(self._signed.items()):
             writer.fixed(session_id).blobs([name.encode() for name in sorted(cohort)])
-        writer.integer(len(self._sessions), 4)
-        for number, sessions in sorted(self._sessions.items()):
+        writer.integer(len(self._rounds), 4)
+        for number, sessions in sorted(self._rounds.items()):
             writer.integer(number, 8).integer(len(sessions), 2)
-            for session_id in sorted(sessions):
+            for session_id, noted in sorted(sessions.items()):
                 writer.fixed(session_id)
+                if magic == _MAGIC:
+                    writer.integer(noted.accepted, 2).rows(_SENT, sorted(noted.story.items()))
         return writer.finish()
 
     @classmethod
-    def load(cls, data: Bytes, rule: CohortRule) -> Diary:
-        """Read what `save` wrote.
+    def load(cls, data: Bytes, rule: CohortRule, *, keep: Callable[[bytes], None] | None = None) -> Diary:
+        """Read what `save` wrote, here or in release 0.1, whose sessions can be counted and not be gone on with.
+
+        Args:
+            data: The bytes.
+            rule: Which cohorts are refused from now on.
+            keep: See the class.
 
         Raises:
             BadSavedState: It is something else.
         """
         reader = Reader(data, "diary")
         try:
-            if reader.fixed(len(_MAGIC)) != _MAGIC:
-                raise reader.malformed("it does not begin like a diary of this release")
-            diary = cls(rule)
+            magic = reader.fixed(len(_MAGIC))
+            if magic not in (_MAGIC, _WITHOUT_STORIES):
+                raise reader.malformed("it does not begin like a diary of this release, or of 0.1")
+            diary = cls(rule, keep=keep)
             for _ in range(reader.integer(4)):
                 session_id = reader.fixed(_ID_BYTES)
                 names = reader.blobs(_MOST_NAMES, _LONGEST_NAME)
                 diary._signed[session_id] = frozenset(name.decode() for name in names)
             for _ in range(reader.integer(4)):
-                number = reader.integer(8)
-                diary._sessions[number] = {reader.fixed(_ID_BYTES) for _ in range(reader.count(2**16 - 1, _ID_BYTES))}
+                sessions = diary._rounds.setdefault(reader.integer(8), {})
+                for _ in range(reader.count(2**16 - 1, _ID_BYTES)):
+                    session_id = reader.fixed(_ID_BYTES)
+                    sessions[session_id] = _read_noted(reader) if magic == _MAGIC else _Noted(accepted=1)
             reader.finish()
-            if diary.save() != data:
+            if diary._written(magic) != data:
                 raise reader.malformed("its entries are out of order or repeated")
-        except (MalformedMessage, UnicodeDecodeError) as error:
+        except (MalformedMessage, ValueError) as error:  # no UTF-8, no kind of message
             raise BadSavedState(f"no diary: {error}", "restore the diary that belongs to this client") from error
         return diary
+
+
+def _read_noted(reader: Reader) -> _Noted:
+    accepted = reader.integer(2)
+    return _Noted(accepted, {Kind(kind): transcript for kind, transcript in reader.rows(len(Kind), _SENT)})

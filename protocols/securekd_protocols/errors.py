@@ -102,8 +102,16 @@ class BadSavedState(LocalProtocolError):
     """Bytes that are no saved client of this release, or not one of this identity."""
 
 
-class SignedBefore(LocalProtocolError):
-    """This client has already answered for another survivor set in this session: it was restored from an old state."""
+class AnsweredBefore(LocalProtocolError):
+    """This client has already answered another story in this session: it was restored from an old state."""
+
+
+class SignedBefore(AnsweredBefore):
+    """This client has already signed another survivor set in this session."""
+
+
+class CopyRefused(LocalProtocolError):
+    """What may happen once in a session would happen once in each copy of its participant."""
 
 
 # --- theirs: single messages ------------------------------------------------------------------------------------------
@@ -166,7 +174,7 @@ class CohortRefused(PolicyRefused):
 
 
 class TooManyRestarts(PolicyRefused):
-    """One more session for a round than its graph's security allows for."""
+    """One more invitation for a round than this client's policy allows it to accept."""
 
 
 # --- theirs: keys and shares ------------------------------------------------------------------------------------------

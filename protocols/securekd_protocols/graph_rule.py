@@ -118,11 +118,7 @@ def thresholds_allowed(demand: GraphDemand, degree: int) -> range:
     the largest x with n·P[HG(n, n − D, k) < x] ≤ 2^−η.
     """
     n, whole = demand.clients, math.comb(demand.clients, degree)
-    corrupt = _hypergeometric(n, demand.colluders, degree)
-    tail, lower = 0, degree
-    while lower and n * demand.restarts * (tail + corrupt[lower]) << (SECURITY_BITS + 1) <= whole:
-        tail += corrupt[lower]
-        lower -= 1
+    lower = most_corrupt_neighbours(demand, degree)
     if demand.malicious_server:
         lower = -((5 - 4 * (lower + degree)) // 8)
     alive = _hypergeometric(n, n - demand.dropouts, degree)
@@ -131,6 +127,30 @@ def thresholds_allowed(demand: GraphDemand, degree: int) -> range:
         tail += alive[upper]
         upper += 1
     return range(max(lower + 1, 2), upper + 1) if lower < upper else range(0)
+
+
+def most_corrupt_neighbours(demand: GraphDemand, degree: int) -> int:
+    """How many neighbours of any client may be corrupt: t₁ before it is raised, exceeded with 2^−(σ+1) / restarts."""
+    n, whole = demand.clients, math.comb(demand.clients, degree)
+    corrupt = _hypergeometric(n, demand.colluders, degree)
+    tail, most = 0, degree
+    while most and n * demand.restarts * (tail + corrupt[most]) << (SECURITY_BITS + 1) <= whole:
+        tail += corrupt[most]
+        most -= 1
+    return most
+
+
+def fewest_honest(demand: GraphDemand, choice: GraphChoice) -> int:
+    """The fewest honest inputs in any sum that can be opened, but for probability 2^−σ / restarts.
+
+    A server that follows the protocol opens one sum of at least n − D survivors. A malicious one tells parts of the
+    ring different stories, and opens a sum for each: beside an honest client it contains at least 2t − k − t₁ honest
+    neighbours of it, with t₁ as `most_corrupt_neighbours` has it, and no more can be promised (SPEC.md, "One sum,
+    k-regular graph").
+    """
+    if not demand.malicious_server:
+        return demand.clients - demand.dropouts - demand.colluders
+    return 2 * choice.threshold - choice.degree - most_corrupt_neighbours(demand, choice.degree) + 1
 
 
 @lru_cache(maxsize=64)

@@ -22,7 +22,7 @@ from securekd_protocols.errors import (
     TooFewClients,
     UnknownClient,
 )
-from securekd_protocols.graph_rule import GraphChoice, GraphDemand, check_graph
+from securekd_protocols.graph_rule import GraphChoice, GraphDemand, check_graph, fewest_honest
 from securekd_protocols.keys import KEY_BYTES, Label
 from securekd_protocols.ring import Ring, prove_no_overflow
 from securekd_protocols.thresholds import FEWEST_CLIENTS, check_threshold
@@ -53,9 +53,10 @@ class RegularGraph:
 
     Attributes:
         degree: k, neighbours of each client.
-        dropouts: D, clients that may fall silent: fewer than clients − D survivors end the session.
+        dropouts: D, clients that may fall silent: of fewer than clients − D survivors no client signs the list.
         malicious_server: Whether the threshold is the one that withstands a server which departs from the protocol.
-        restarts: Sessions for one round that a client takes part in at most; log₂ of it is added to σ.
+        restarts: Invitations that a client accepts in one round at most; log₂ of it is added to σ. Each client's own
+            policy says how many those are, and refuses a graph for fewer.
     """
 
     degree: int
@@ -117,14 +118,14 @@ class SessionParameters:
         if self.clients < FEWEST_CLIENTS:
             raise TooFewClients(f"{self.clients} clients", f"invite at least {FEWEST_CLIENTS}")
         within("restarts", self.graph.restarts, 1, 2**16 - 1)
-        demand = GraphDemand(
-            self.clients, self.colluders, self.graph.dropouts, self.graph.malicious_server, self.graph.restarts
-        )
-        check_graph(demand, GraphChoice(self.graph.degree, self.threshold))
+        check_graph(self._demand(self.graph), GraphChoice(self.graph.degree, self.threshold))
         if self.fewest_survivors - self.colluders < 2:
             raise ThresholdUnsafe(
                 f"{self.fewest_survivors} survivors with {self.colluders} colluders", "leave two honest ones in the sum"
             )
+
+    def _demand(self, graph: RegularGraph) -> GraphDemand:
+        return GraphDemand(self.clients, self.colluders, graph.dropouts, graph.malicious_server, graph.restarts)
 
     @property
     def clients(self) -> int:
@@ -143,8 +144,19 @@ class SessionParameters:
 
     @property
     def fewest_survivors(self) -> int:
-        """The smallest sum that can be opened. Noise is to be scaled for this number less the colluders."""
+        """Fewest survivors that clients sign for; see `fewest_honest` for how many inputs are in a sum."""
         return self.threshold if self.graph is None else self.clients - self.graph.dropouts
+
+    @property
+    def fewest_honest(self) -> int:
+        """Fewest honest inputs in any sum that can be opened, whatever the server does: scale noise for these.
+
+        threshold − colluders in a complete graph. In a k-regular one see `graph_rule.fewest_honest`: against a
+        malicious server it is two or three, since it may open a sum for each part of the ring.
+        """
+        if self.graph is None:
+            return self.threshold - self.colluders
+        return fewest_honest(self._demand(self.graph), GraphChoice(self.graph.degree, self.threshold))
 
     @cached_property
     def encoded(self) -> bytes:

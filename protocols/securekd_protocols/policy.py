@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from securekd_protocols.diary import Diary
-from securekd_protocols.errors import PolicyRefused
-from securekd_protocols.parameters import Member, SessionParameters
-from securekd_protocols.thresholds import FEWEST_CLIENTS
+from securekd_protocols.errors import BadParameter, PolicyRefused
+from securekd_protocols.parameters import Member, SessionParameters, within
+from securekd_protocols.thresholds import FEWEST_CLIENTS, majority
 
 
 class Offer(Protocol):
@@ -29,7 +29,11 @@ class Offer(Protocol):
     @property
     def clients(self) -> int: ...  # noqa: D102
     @property
+    def session_id(self) -> bytes: ...  # noqa: D102
+    @property
     def fewest_survivors(self) -> int: ...  # noqa: D102
+    @property
+    def fewest_honest(self) -> int: ...  # noqa: D102
     @property
     def colluders(self) -> int: ...  # noqa: D102
     @property
@@ -51,13 +55,20 @@ class LocalPolicy:
         round_number: The round that is due.
         colluders: Fewest colluding clients that the session must withstand.
         fewest_clients: Smallest roster.
-        lowest_threshold: Fewest survivors that a sum may have.
+        lowest_threshold: Fewest survivors that a session may end with; `None` asks for what a complete graph needs,
+            more than half of clients and colluders together (`thresholds.majority`).
+        lowest_honest: Fewest honest clients that every sum which can be opened contains, whatever the server does.
         highest_magnitude: Largest magnitude, which is the clipping range in steps; `None` for any. What bounds an input
             bounds what noise has to hide.
         lowest_noise_variance: Least noise, as `SessionParameters.noise_variance` declares it.
         malicious_server: Refuse a k-regular graph whose threshold trusts the server to follow the protocol.
+        restarts: Invitations that this client accepts in one round, the same one again included; a k-regular graph must
+            be made for at least as many.
         diary: What is remembered from session to session, or `None` where nothing is. Without one, neither cohorts nor
-            restarts are limited.
+            invitations are limited, and a client that is restored from an old state is not protected.
+
+    Raises:
+        BadParameter: On construction: the diary's cohort rule does not fit the colluders, or restarts are out of range.
     """
 
     server_public: bytes
@@ -66,18 +77,24 @@ class LocalPolicy:
     round_number: int = 0
     colluders: int = 1
     fewest_clients: int = FEWEST_CLIENTS
-    lowest_threshold: int = FEWEST_CLIENTS
+    lowest_threshold: int | None = None
+    lowest_honest: int = 2
     highest_magnitude: int | None = None
     lowest_noise_variance: int = 0
     malicious_server: bool = True
+    restarts: int = 16
     diary: Diary | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        within("restarts", self.restarts, 1, 2**16 - 1)
+        if self.diary is not None:
+            self.diary.rule.check_colluders(self.colluders)
 
     def check(self, parameters: SessionParameters) -> None:
         """Refuse parameters of a masking session that ask for less.
 
         Raises:
             PolicyRefused: As `check_offer`, or the graph is not as this client wants it.
-            TooManyRestarts: The diary has seen too many sessions for this round.
             ContextMismatch: The session is about something else.
         """
         self.check_offer(parameters)
@@ -85,15 +102,27 @@ class LocalPolicy:
             return
         if self.malicious_server and not parameters.graph.malicious_server:
             raise PolicyRefused("the graph's threshold trusts the server", "stay away, or trust it knowingly")
+        if parameters.graph.restarts < self.restarts:
+            raise PolicyRefused(
+                f"a graph for {parameters.graph.restarts} restarts, at least {self.restarts} wanted",
+                "ask for a graph that allows for as many, or accept fewer invitations a round",
+            )
+
+    def accept(self, parameters: Offer) -> None:
+        """Have the diary note that an invitation is accepted, which is checked before.
+
+        Raises:
+            TooManyRestarts: As many have been accepted in this round as this client accepts.
+        """
         if self.diary is not None:
-            self.diary.begin(parameters.round_number, parameters.session_id, parameters.graph.restarts)
+            self.diary.begin(parameters.round_number, parameters.session_id, self.restarts)
 
     def check_offer(self, parameters: Offer) -> None:
         """Refuse parameters of any session that ask for less.
 
         Raises:
             PolicyRefused: Server, round, roster, threshold, corruption bound, clipping range or noise are not as this
-                client wants them.
+                client wants them, or its diary's cohort rule does not fit so many colluders.
             ContextMismatch: The session is about something else.
         """
         if parameters.server_public != self.server_public:
@@ -110,12 +139,19 @@ class LocalPolicy:
                     "verify the client and add it to `known`, or stay away",
                 )
         self._check_floors(parameters)
+        self._check_rule(parameters.colluders)
         parameters.check_context(self.context)
 
     def _check_floors(self, parameters: Offer) -> None:
+        lowest = self.lowest_threshold
         floors = (
             ("clients", parameters.clients, self.fewest_clients),
-            ("survivors", parameters.fewest_survivors, self.lowest_threshold),
+            (
+                "survivors",
+                parameters.fewest_survivors,
+                majority(parameters.clients, parameters.colluders) if lowest is None else lowest,
+            ),
+            ("honest clients in a sum", parameters.fewest_honest, self.lowest_honest),
             ("colluders withstood", parameters.colluders, self.colluders),
             ("noise variance", parameters.noise_variance, self.lowest_noise_variance),
         )
@@ -129,3 +165,13 @@ class LocalPolicy:
                 f"magnitude {parameters.magnitude}, at most {self.highest_magnitude} wanted",
                 "stay away, or widen the range knowingly",
             )
+
+    def _check_rule(self, colluders: int) -> None:
+        if self.diary is None:
+            return
+        try:
+            self.diary.rule.check_colluders(colluders)
+        except BadParameter as error:
+            raise PolicyRefused(
+                f"the invitation allows for more colluders than the diary's rule: {error.what}", error.remedy
+            ) from error

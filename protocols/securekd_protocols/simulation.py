@@ -43,7 +43,7 @@ class Policy:
         graph: "complete", "regular", or "auto" for the rule above.
         dropouts: How many clients may fall silent in a k-regular graph; `None` allows for a tenth, rounded up.
         malicious_server: Whether a k-regular graph's threshold withstands a server that departs from the protocol.
-        restarts: Sessions for one round that a k-regular graph's security allows for.
+        restarts: Invitations for one round that a client accepts, and that a k-regular graph's security allows for.
         ring_bits: 16, 24, 32 or 64: clients × (magnitude + noise_tail) < 2^(ring_bits − 1).
         noise_tail: Largest absolute value of the integer noise that inputs contain.
         noise_variance: Least variance of that noise.
@@ -163,7 +163,9 @@ def simulate(
         context=context,
         round_number=round_number,
         colluders=policy.colluders,
+        lowest_threshold=parameters.fewest_survivors,
         malicious_server=policy.malicious_server,
+        restarts=policy.restarts,
     )
     clients = [
         MaskingClient(identity, local, insecure_randomness_for_tests=insecure_randomness_for_tests)

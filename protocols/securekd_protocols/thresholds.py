@@ -7,6 +7,11 @@ from securekd_protocols.errors import ThresholdUnsafe, TooFewClients
 FEWEST_CLIENTS = 3
 
 
+def majority(clients: int, colluders: int) -> int:
+    """The least threshold that two disjoint groups of honest clients, each with all colluders, do not both reach."""
+    return max(FEWEST_CLIENTS, (clients + colluders) // 2 + 1)
+
+
 def recommended_threshold(clients: int, colluders: int = 1) -> int:
     """The smallest safe threshold t, which tolerates the most dropouts: 2t > clients + colluders, and t ≥ 3.
 
@@ -24,7 +29,7 @@ def recommended_threshold(clients: int, colluders: int = 1) -> int:
         TooFewClients: Fewer than 3 clients.
         ThresholdUnsafe: No threshold up to `clients` is safe with so many colluders.
     """
-    threshold = max(FEWEST_CLIENTS, (clients + colluders) // 2 + 1)
+    threshold = majority(clients, colluders)
     check_threshold(clients, threshold, colluders)
     return threshold
 
@@ -40,7 +45,7 @@ def check_threshold(clients: int, threshold: int, colluders: int) -> None:
     if 2 * threshold <= clients + colluders:
         raise ThresholdUnsafe(
             f"threshold {threshold} of {clients} clients with {colluders} colluders",
-            f"raise the threshold to {(clients + colluders) // 2 + 1} or invite more clients",
+            f"raise the threshold to {majority(clients, colluders)} or invite more clients",
         )
 
 

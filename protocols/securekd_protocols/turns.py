@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from threading import RLock
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, NoReturn, ParamSpec, SupportsIndex, TypeVar
+
+from securekd_protocols.errors import CopyRefused
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -25,6 +27,20 @@ class TakesTurns:
         """Go on with a turn of its own."""
         self.__dict__.update(state)
         self._turn = RLock()
+
+
+class Participant(TakesTurns):
+    """Somebody who takes part in one session, and of whom there is one: its copy could do once more what is done once.
+
+    `copy.copy`, `copy.deepcopy` and `pickle` raise `CopyRefused`.
+    """
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuse to be copied."""
+        raise CopyRefused(
+            f"a {type(self).__name__} was to be copied or pickled",
+            "pass the object itself on; to go on in another process, use save() and restore() where it has them",
+        )
 
 
 _Part = TypeVar("_Part", bound=TakesTurns)

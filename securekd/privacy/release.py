@@ -92,17 +92,19 @@ def release_event(mechanism: Mechanism, exposure: Exposure, view: View) -> Relea
 
 
 def unknown_shares(*, sums_only: bool, threshold: int, colluders: int) -> dict[View, int]:
-    """How many clients' noises are unknown to each view, at worst.
+    """How many clients' noises are unknown to each view, at worst: those of the fewest honest clients in a sum.
 
     Args:
         sums_only: whether the server sees only sums; else it sees every single release.
         threshold: fewest survivors in a sum.
-        colluders: clients that may tell what noise they drew; a participant counts as one itself.
+        colluders: clients that may tell what noise they drew, or leave it out, which nobody can see; a participant
+            counts as one itself.
     """
+    honest = max(0, threshold - colluders)
     return {
-        "server": max(0, threshold - colluders) if sums_only else 1,
+        "server": honest if sums_only else 1,
         "clients": max(0, threshold - max(colluders, 1)),
-        "public": threshold,
+        "public": honest,
     }
 
 

@@ -1,7 +1,8 @@
 """One scenario for each failure that can be detected: what is done to whom, and the error that must come of it.
 
 Each function gives a vector: the participant, its identity, policy and randomness, and its steps. A step is one of
-{"receive": bytes}, {"submit": values}, {"save": name}, {"restore": name}, {"close": true}; all but the last succeed.
+{"receive": bytes}, {"submit": values}, {"save": name}, {"restore": name}, {"diary": bytes} (from here on the policy has
+that one), {"close": true}; all but the last succeed.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from securekd_protocols.books import FrameList
+from securekd_protocols.books import CommitBook, FrameList
 from securekd_protocols.diary import CohortRule, Diary
 from securekd_protocols.keys import Identity
 from securekd_protocols.masking.server import MaskingServer
 from securekd_protocols.messages import (
     Kind,
+    ShareDelivery,
     SurvivorList,
 )
 from securekd_protocols.parameters import Member
@@ -163,13 +165,13 @@ def _() -> Vector:
 @failure("cohort-too-close-to-an-earlier-one")
 def _() -> Vector:
     session = new_session()
-    diary = Diary(CohortRule(2))
+    diary = Diary(CohortRule(3))
     names = frozenset(member.name for member in session.parameters.roster)
     diary.sign(b"earlier".ljust(32), names)
     session.until(ServerState.MASKED_INPUTS)
     session.stage(silent={4})
     last = receive(message_to(0, session.inbox))
-    return at_client(session, "CohortRefused", last, diary=diary.save().hex(), smallest_difference=2)
+    return at_client(session, "CohortRefused", last, diary=diary.save().hex(), smallest_difference=3)
 
 
 @failure("restored-client-signs-another-survivor-set")
@@ -186,6 +188,44 @@ def _() -> Vector:
     session = new_session().until(ServerState.SHARES)
     steps = ({"save": "old"}, receive(message_to(0, session.inbox)), {"restore": "old"}, {"submit": [1, 2]})
     return at_client(session, "SecondInput", *steps, after="advertised")
+
+
+@failure("restored-client-masks-for-other-sharers")
+def _() -> Vector:
+    session = new_session().until(ServerState.MASKED_INPUTS)
+    genuine = message_to(0, session.inbox)
+    delivery = ShareDelivery.decode(session.body_of(genuine), session.limits)
+    fewer = ShareDelivery((0, 1, 2, 3), tuple(box for box in delivery.boxes if box.peer < 4)).encode()
+    other = session.forged(Kind.SHARE_DELIVERY, fewer, session.transcript_of(genuine))
+    steps = ({"save": "old"}, receive(other), {"restore": "old"}, receive(genuine))
+    return at_client(session, "AnsweredBefore", *steps, diary=Diary().save().hex())
+
+
+@failure("restored-client-shares-among-other-keys")
+def _() -> Vector:
+    session = new_session().until(ServerState.SHARES)
+    genuine = message_to(0, session.inbox)
+    fewer = session.proof([frame for frame in session.frames_in(genuine) if frame[6] < 4])
+    steps = ({"save": "old"}, receive(fewer), {"restore": "old"}, receive(genuine))
+    return at_client(session, "AnsweredBefore", *steps, diary=Diary().save().hex())
+
+
+@failure("restored-client-reveals-for-another-graph")
+def _() -> Vector:
+    session = new_session(**RING).until(ServerState.KEYS)
+    genuine = message_to(0, session.inbox)
+    book = CommitBook.decode(session.body_of(genuine), session.limits)
+    body = CommitBook(book.commitments | {7: bytes(32)}).encode()
+    other = session.forged(Kind.COMMIT_BOOK, body, session.transcript_of(genuine))
+    steps = ({"save": "old"}, receive(other), {"restore": "old"}, receive(genuine))
+    return at_client(session, "AnsweredBefore", *steps, diary=Diary().save().hex())
+
+
+@failure("restored-client-with-an-older-diary")
+def _() -> Vector:
+    session = new_session().until(ServerState.SHARES)
+    steps = ({"save": "old"}, {"diary": Diary().save().hex()}, {"restore": "old"})
+    return at_client(session, "BadSavedState", *steps, diary=Diary().save().hex(), after="advertised")
 
 
 # --- invitations ------------------------------------------------------------------------------------------------------
@@ -287,3 +327,27 @@ def _() -> Vector:
         diary.begin(7, bytes([number]) * 32, SMALL_RING.restarts)
     data = receive(session.inbox[0].data)
     return at_client(session, "TooManyRestarts", data, after="invited", diary=diary.save().hex(), smallest_difference=1)
+
+
+@failure("one-invitation-accepted-too-often")
+def _() -> Vector:
+    session = new_session()
+    diary = Diary()
+    for _ in range(16):
+        diary.begin(7, session.parameters.session_id, 16)
+    data = receive(session.inbox[0].data)
+    return at_client(session, "TooManyRestarts", data, after="invited", diary=diary.save().hex())
+
+
+@failure("graph-for-fewer-restarts-than-the-policy-allows")
+def _() -> Vector:
+    session = new_session(**RING)
+    data = receive(invitation(session, graph=replace(SMALL_RING, restarts=15)))
+    return at_client(session, "PolicyRefused", data, after="invited")
+
+
+@failure("more-colluders-than-the-cohort-rule-fits")
+def _() -> Vector:
+    session = new_session()
+    data = receive(invitation(session, colluders=2))
+    return at_client(session, "PolicyRefused", data, after="invited", diary=Diary().save().hex(), smallest_difference=3)

@@ -55,11 +55,18 @@ def saved(data: bytes) -> bytes:
     return save_session(*load_session(SecretState(data[1:]))).secret_bytes
 
 
+def diary(data: bytes) -> bytes:
+    """A diary of release 0.1 is written as one of this release, and then stays as it is."""
+    loaded = Diary.load(data[1:], CohortRule())
+    assert Diary.load(loaded.save(), CohortRule()) == loaded
+    return data[1:] if data[5:6] == b"\x01" else loaded.save()
+
+
 DECODERS: list[Callable[[bytes], bytes]] = [
     framed,
     saved,
     lambda data: SessionParameters.decode(data[1:]).encoded,
-    lambda data: Diary.load(data[1:], CohortRule()).save(),
+    diary,
     lambda data: SharePair.decode(data[1:]).encode(),
     *(plain(kind) for kind in (Advertise, Commit, CommitBook, Consistency, MaskedInput, ShareDelivery, Shares)),
     *(plain(kind) for kind in (SurvivorList, Unmask)),

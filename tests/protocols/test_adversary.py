@@ -6,8 +6,10 @@ deliveries, closes stages when it likes, kills clients, and restores them from s
 - every error has a name, and nothing else is ever raised;
 - an honest server's sum is the exact sum of the survivors that it announces;
 - of no client are both secrets given away: never `threshold` seed shares and `threshold` key shares of one owner;
+- no honest input is opened alone: whatever sum can be taken out of the masked inputs, with every share that was given
+  and what the last client knows, who works with the server, contains as many honest ones as the parameters promise;
 - no share of the mask key of a client that has answered every message of an honest server is ever given;
-- nobody masks or signs twice: under one transcript a client sends one masked input, and one survivor set is signed.
+- nobody masks or signs twice: a client sends one masked input, under one transcript, and signs one survivor set.
 """
 
 import contextlib
@@ -32,9 +34,15 @@ from securekd_protocols.frame import SERVER, parse_frame
 from securekd_protocols.messages import Kind, ShareDelivery, SurvivorList, Unmask
 from securekd_protocols.states import ServerState
 from tests.protocols.harness import SMALL_RING, SMALL_RING_THRESHOLD, Session
+from tests.protocols.opened import bits, members, opened
 
-GRAPHS = {"complete": {"n": 5}, "regular": {"n": 8, "graph": SMALL_RING, "threshold": SMALL_RING_THRESHOLD}}
+GRAPHS = {
+    "complete": {"n": 5},
+    "smallest": {"n": 4},
+    "regular": {"n": 8, "graph": SMALL_RING, "threshold": SMALL_RING_THRESHOLD},
+}
 clients = st.integers(0, 7)
+few = st.sets(clients, max_size=3)
 pick = st.integers(0, 10_000)
 
 
@@ -42,11 +50,12 @@ class Adversary(RuleBasedStateMachine):
     """Messages under way to and from each client; everything that was ever sent is kept."""
 
     @initialize(graph=st.sampled_from(sorted(GRAPHS)))
-    def begin(self, graph):
+    def begin(self, graph, diaries=True):
         n = GRAPHS[graph]["n"]
-        diaries = {i: {"diary": Diary(CohortRule(1))} for i in range(n)}
-        self.session = Session(**GRAPHS[graph], d=2, policies=diaries)
-        self.n = n
+        policies = {i: {"diary": Diary(CohortRule(1))} for i in range(n)} if diaries else None
+        self.session = Session(**GRAPHS[graph], d=2, policies=policies)
+        self.n, self.colluder = n, n - 1
+        self.told = {}  # for whom each masked input is, by who sent it and the transcript
         self.down = {i: [message.data] for i, message in enumerate(self.session.inbox)}
         self.up = []
         self.seen_down = defaultdict(list)  # what each client was ever sent
@@ -124,13 +133,18 @@ class Adversary(RuleBasedStateMachine):
         policy = self.session.clients[index]._policy
         self.session.clients[index] = MaskingClient.restore(self.states[index], self.session.identities[index], policy)
 
-    @rule(index=clients, left_out=clients)
+    @rule(index=clients, left_out=few)
     def lie_about_survivors(self, index, left_out):
         """The server's key signs, for one client, another survivor list under the transcript that the client holds."""
-        everybody = range(self.n) if left_out >= self.n else [i for i in range(self.n) if i != left_out]
-        self.lie(index % self.n, Kind.SURVIVOR_LIST, SurvivorList(tuple(everybody)).encode())
+        survivors = tuple(i for i in range(self.n) if i not in left_out)
+        self.lie(index % self.n, Kind.SURVIVOR_LIST, SurvivorList(survivors).encode())
 
-    @rule(index=clients, left_out=clients)
+    @rule(left_out=few)
+    def lie_to_all_about_survivors(self, left_out):
+        for index in range(self.n):
+            self.lie_about_survivors(index, left_out)
+
+    @rule(index=clients, left_out=few)
     def lie_about_shares(self, index, left_out):
         for data in reversed(self.seen_down[index % self.n] + self.down[index % self.n]):
             if data[5] == Kind.SHARE_DELIVERY:
@@ -138,18 +152,20 @@ class Adversary(RuleBasedStateMachine):
                     genuine = ShareDelivery.decode(self.session.body_of(data), self.session.limits)
                 except ProtocolError:  # it is one that `corrupt` made
                     continue
-                sharers = tuple(i for i in genuine.sharers if i != left_out)
-                boxes = tuple(box for box in genuine.boxes if box.peer != left_out)
+                sharers = tuple(i for i in genuine.sharers if i not in left_out)
+                boxes = tuple(box for box in genuine.boxes if box.peer not in left_out)
                 self.lie(index % self.n, Kind.SHARE_DELIVERY, ShareDelivery(sharers, boxes).encode())
                 return
 
     @rule(index=clients)
     def ask_to_unmask(self, index):
-        """Show a client every signature that there is under its transcript."""
+        """Show a client every signature that there is under its transcript, the colluder's among them."""
         session = self.session.clients[index % self.n]._accepted
         if session is None:
             return
         frames = {}
+        if self.colluder in session.survivors:
+            frames[self.colluder] = self.session.signed_by(self.colluder, Kind.CONSISTENCY, b"", session.transcript)
         for data in self.session.sent:
             if data[5] == Kind.CONSISTENCY and self.session.transcript_of(data) == session.transcript:
                 frames[parse_frame(data, self.session.limits).header.sender] = data
@@ -197,6 +213,7 @@ class Adversary(RuleBasedStateMachine):
                 self.key_shares[held.owner].add(index)
         if frame.header.kind is Kind.MASKED_INPUT:
             self.masked[index, frame.header.transcript].add(bytes(frame.body))
+            self.told[index, frame.header.transcript] = bits(self.session.clients[index]._accepted.sharers)
         if frame.header.kind is Kind.CONSISTENCY:
             self.signed[index].add(frame.header.transcript)
 
@@ -214,10 +231,29 @@ class Adversary(RuleBasedStateMachine):
                 assert owner not in self.session.server._collected.survivors
 
     @invariant()
+    def no_input_is_opened_alone(self):
+        """No masked input all of whose masks can be recovered, but in a sum with enough honest ones."""
+        if not hasattr(self, "session") or not self.told:
+            return
+        graph, parameters = self.session.server._collected.graph, self.session.parameters
+        near = [bits(graph.neighbours(i)) for i in range(self.n)]
+        known = [
+            bits(
+                owner
+                for owner in range(self.n)
+                if len(shares.get(owner, set()) | graph.holders(owner) & {self.colluder}) >= parameters.threshold
+            )
+            for shares in (self.seed_shares, self.key_shares)
+        ]
+        for group in opened(near, 1 << self.colluder, self.told, *known):
+            assert group.bit_count() >= parameters.fewest_honest, f"{members(group)} are opened"
+
+    @invariant()
     def nobody_does_anything_twice(self):
         if hasattr(self, "session"):
             assert all(len(bodies) == 1 for bodies in self.masked.values())
             assert all(len(sets) == 1 for sets in self.signed.values())
+            assert len({index for index, _ in self.told}) == len(self.told)
 
     @invariant()
     def a_sum_is_exact(self):
@@ -254,4 +290,31 @@ def test_the_adversary_reaches_the_end_of_sessions():
         machine.a_sum_is_exact()
         machine.nobody_is_opened()
         machine.nobody_does_anything_twice()
+        machine.no_input_is_opened_alone()
         assert len(machine.seed_shares) == machine.n
+
+
+def masked_twice(diaries):
+    """The moves that open client 0 of four, if it can be restored to mask for others: 1 is called dead."""
+    machine = Adversary()
+    machine.begin("smallest", diaries)
+    for _ in range(2):
+        machine.everybody_answers()
+    for index in range(4):
+        machine.down[index] = machine.down[index][:1]
+    machine.keep_a_state(0)
+    machine.lie_about_shares(0, {2})
+    machine.restore_an_old_state(0)
+    machine.everybody_answers()
+    machine.lie_to_all_about_survivors({1})
+    for index in (0, 2):
+        machine.ask_to_unmask(index)
+    return machine
+
+
+def test_the_adversary_would_notice_an_input_that_is_opened():
+    with pytest.raises(AssertionError, match=r"\[0\] are opened"):
+        masked_twice(diaries=False).no_input_is_opened_alone()
+    machine = masked_twice(diaries=True)
+    machine.no_input_is_opened_alone()
+    assert len(machine.told) == 4

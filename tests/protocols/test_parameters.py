@@ -178,3 +178,30 @@ def test_the_floor_for_survivors_is_the_same_whatever_the_graph():
     replace(policy, lowest_threshold=7).check(session.parameters)
     with pytest.raises(PolicyRefused):
         replace(policy, lowest_threshold=8).check(session.parameters)
+
+
+@pytest.mark.parametrize(
+    ("clients", "colluders", "lowest"), [(3, 1, 3), (4, 1, 3), (5, 1, 4), (50, 1, 26), (50, 4, 28), (100, 10, 56)]
+)
+def test_by_default_more_than_half_of_clients_and_colluders_must_survive(clients, colluders, lowest):
+    """What a complete graph needs: of two sums over disjoint clients, with all colluders in both, one is refused."""
+    session = Session(n=max(3, clients), colluders=1)
+    known = {member.name: member.public for member in session.parameters.roster}
+    policy = LocalPolicy(session.parameters.server_public, known, b"digits", 7)
+
+    class Offered:
+        """A session with another rule for its threshold, such as a homomorphic one."""
+
+        def __init__(self, survivors):
+            self.fewest_survivors, self.colluders, self.fewest_honest = survivors, colluders, survivors - colluders
+
+        def __getattr__(self, name):
+            return getattr(session.parameters, name)
+
+    policy.check_offer(Offered(lowest))
+    if lowest > 3:
+        remedy = f"survivors: {lowest - 1} offered, at least {lowest} wanted; .* lower the floor knowingly"
+        with pytest.raises(PolicyRefused, match=remedy):
+            policy.check_offer(Offered(lowest - 1))
+        replace(policy, lowest_threshold=lowest - 1).check_offer(Offered(lowest - 1))
+    assert recommended_threshold(clients, colluders) == lowest

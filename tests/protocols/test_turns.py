@@ -9,13 +9,13 @@ from functools import partial
 import pytest
 
 from securekd_protocols import Diary, MaskingClient, MaskingServer
-from securekd_protocols.errors import ProtocolError, SecondOpening
+from securekd_protocols.errors import CopyRefused, ProtocolError, SecondOpening
 from securekd_protocols.homomorphic import Decryptor, HomomorphicClient, HomomorphicServer, SchemeName
 from securekd_protocols.homomorphic.messages import Input, Kind, Open, parse_frame
 from securekd_protocols.homomorphic.residues import add_residues, decode_residues, encode_residues
 from securekd_protocols.homomorphic.threshold import ThresholdParty
 from securekd_protocols.states import ServerState
-from securekd_protocols.turns import TakesTurns, in_turn
+from securekd_protocols.turns import Participant, TakesTurns, in_turn
 from tests.protocols.harness import Session
 from tests.protocols.homomorphic.harness import parties
 
@@ -98,6 +98,22 @@ def test_what_takes_turns_is_copied_with_a_turn_of_its_own():
     again = pickle.loads(pickle.dumps(diary))
     assert again == diary == copy.deepcopy(diary)
     assert again._turn is not diary._turn
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"])
+def test_a_participant_is_not_copied(how):
+    """Each copy of a client would mask an input of its own with the same keys, each of a decryptor open a sum."""
+    session = Session(n=3)
+    made = parties(SchemeName.BFV, 3)
+    party = ThresholdParty.__new__(ThresholdParty)  # OpenFHE is not there everywhere
+    participants = [*session.clients, session.server, made.clients[0], made.server, made.decryptor, party]
+    for participant in participants:
+        for whole in (participant, [participant], {"kept": participant}):
+            if how is not copy.copy or whole is participant:
+                with pytest.raises(CopyRefused, match=type(participant).__name__):
+                    how(whole)
+    assert {type(one) for one in participants} == set(Participant.__subclasses__())
+    session.until(ServerState.FINISHED)  # and the refusal leaves them as they were
 
 
 def test_two_requests_at_once_open_one_sum():

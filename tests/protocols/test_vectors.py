@@ -1,6 +1,7 @@
 """The vectors: every failure raises what its file says, and every good session comes out byte for byte."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +36,13 @@ def replayed(data):
 class Client:
     def __init__(self, vector):
         policy = dict(vector["policy"])
-        rule, diary = CohortRule(policy.pop("smallest_difference", 1)), policy.pop("diary", None)
+        self.rule, diary = CohortRule(policy.pop("smallest_difference", 1)), policy.pop("diary", None)
         self.identity = Identity(bytes.fromhex(vector["identity"]))
         self.policy = LocalPolicy(
             server_public=bytes.fromhex(policy.pop("server_public")),
             known={name: bytes.fromhex(key) for name, key in policy.pop("known").items()},
             context=bytes.fromhex(policy.pop("context")),
-            diary=None if diary is None else Diary.load(bytes.fromhex(diary), rule),
+            diary=None if diary is None else Diary.load(bytes.fromhex(diary), self.rule),
             **policy,
         )
         random = replayed(bytes.fromhex(vector["random"]))
@@ -60,6 +61,9 @@ class Client:
 
     def save(self, name):
         self.saved[name] = self.client.save()
+
+    def diary(self, data):
+        self.policy = replace(self.policy, diary=Diary.load(bytes.fromhex(data), self.rule))
 
     def restore(self, name):
         self.client = MaskingClient.restore(self.saved[name], self.identity, self.policy)

@@ -43,7 +43,7 @@ from securekd_protocols.homomorphic.seal import EncryptionKey
 from securekd_protocols.keys import AgreementKey, Identity
 from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.ring import check_vector
-from securekd_protocols.turns import TakesTurns, in_turn
+from securekd_protocols.turns import Participant, in_turn
 from securekd_protocols.wire import Bytes
 
 
@@ -55,7 +55,7 @@ class HomomorphicClientState(Enum):
     SENT = "sent"
 
 
-class HomomorphicClient(TakesTurns):
+class HomomorphicClient(Participant):
     """One client in one session.
 
     Args:
@@ -112,6 +112,7 @@ class HomomorphicClient(TakesTurns):
         Raises:
             RemoteProtocolError: The message is refused, and nothing has changed.
             UnknownClient: The invitation does not name this client.
+            TooManyRestarts: This client has accepted as many invitations for the round as its policy allows.
             CallOutOfOrder: The key has come and no input was submitted: submit it, and pass the key again.
             SchemeUnavailable: TenSEAL is not installed.
         """
@@ -130,6 +131,7 @@ class HomomorphicClient(TakesTurns):
     def _accept(self, frame: Frame) -> list[bytes]:
         parameters = accept_invitation(frame, self._policy)
         parameters.index_of(self._identity.public)
+        self._policy.local.accept(parameters)
         self._parameters = parameters
         self._state = HomomorphicClientState.ACCEPTED
         return []

@@ -62,9 +62,14 @@ def unpack(scheme: Scheme, entries: Entries, summands: int, vector_length: int) 
             rest, digit = np.divmod(rest, scheme.radix)
             digits.append(digit)
         values = np.concatenate([part.reshape(-1) for part in (*digits, rest)]) - summands * scheme.bound
-    if np.abs(values).max() > summands * scheme.bound or values[vector_length:].any():
+    if not possible_sum(values, summands, scheme.bound) or values[vector_length:].any():
         raise SumOffGrid(
             f"an entry that no sum of {summands} vectors within ±{scheme.bound} has, or padding that is not zero",
             "take part in a new session; a client has encrypted what it must not",
         )
     return values[:vector_length]
+
+
+def possible_sum(values: NDArray[np.int64], summands: int, bound: int) -> bool:
+    """Whether so many vectors within ±bound can have a sum with these entries."""
+    return bool(values.max() <= summands * bound and values.min() >= -summands * bound)  # abs(−2^63) is negative

@@ -85,6 +85,11 @@ class HomomorphicParameters:
         """The smallest sum that can be opened."""
         return self.threshold
 
+    @property
+    def fewest_honest(self) -> int:
+        """Fewest honest inputs in it: scale noise for these."""
+        return self.threshold - self.colluders
+
     @cached_property
     def scheme(self) -> Scheme:
         """The parameters of encryption, which everybody computes for themselves."""
@@ -154,7 +159,8 @@ class HomomorphicPolicy:
 
     Attributes:
         local: Floors and expectations, as for any session. A decryptor's diary keeps it from opening cohorts that are
-            too close to each other; a client's is not consulted, since a client is not told who survives.
+            too close to each other; a client's counts the invitations that it accepts, and no more, since a client is
+            not told who survives.
         decryptor_public: Ed25519 identity key of the one decryptor that is trusted not to work with the server.
         longest_vector: Longest vector that memory is given for.
     """

@@ -19,6 +19,7 @@ from securekd_protocols.errors import (
     CallOutOfOrder,
     OutOfOrder,
     ReplayedMessage,
+    SumOffGrid,
     TooFewSurvivors,
     TranscriptMismatch,
     UnknownSender,
@@ -37,10 +38,11 @@ from securekd_protocols.homomorphic.messages import (
     parse_frame,
     seal_frame,
 )
+from securekd_protocols.homomorphic.packing import possible_sum
 from securekd_protocols.homomorphic.parameters import HomomorphicParameters
 from securekd_protocols.homomorphic.residues import Residues, add_residues, decode_residues, encode_residues
 from securekd_protocols.keys import Identity, check_canonical, check_order
-from securekd_protocols.turns import TakesTurns, in_turn
+from securekd_protocols.turns import Participant, in_turn
 from securekd_protocols.wire import Bytes
 
 _DROP = "drop the message"
@@ -70,7 +72,7 @@ class Outgoing:
     data: bytes
 
 
-class HomomorphicServer(TakesTurns):
+class HomomorphicServer(Participant):
     """The server in one session.
 
     Args:
@@ -116,6 +118,7 @@ class HomomorphicServer(TakesTurns):
         """Take one message; give what is to be sent.
 
         Raises:
+            SumOffGrid: The decryptor reports a sum that these clients' vectors can not have; nothing has changed.
             RemoteProtocolError: The message is refused, and nothing has changed.
         """
         frame = parse_frame(data, self.parameters)
@@ -183,6 +186,12 @@ class HomomorphicServer(TakesTurns):
         if opened.survivors != tuple(sorted(self._receipts)):
             raise TranscriptMismatch(
                 "the decryptor has opened another sum than it was asked for", "trust it no further"
+            )
+        summands, bound = len(opened.survivors), self.parameters.bound
+        if not possible_sum(opened.total, summands, bound):
+            raise SumOffGrid(
+                f"an entry that no sum of {summands} vectors within ±{bound} has, from the decryptor",
+                "trust it no further",
             )
         self._result, self._state = opened, HomomorphicServerState.FINISHED
         return []

@@ -118,6 +118,7 @@ def simulate_homomorphic(
             context=context,
             round_number=round_number,
             colluders=settings.colluders,
+            lowest_threshold=settings.threshold,
         ),
         keeper.public,
     )

@@ -45,12 +45,13 @@ from securekd_protocols.errors import (
     TooFewClients,
     TooFewSurvivors,
 )
+from securekd_protocols.homomorphic.packing import possible_sum
 from securekd_protocols.homomorphic.scheme import is_prime
 from securekd_protocols.keys import SIGNATURE_BYTES, Identity, Label, signature_holds
 from securekd_protocols.parameters import Member, check_roster, index_on, sized
 from securekd_protocols.ring import check_vector
 from securekd_protocols.thresholds import FEWEST_CLIENTS
-from securekd_protocols.turns import TakesTurns, in_turn
+from securekd_protocols.turns import Participant, in_turn
 from securekd_protocols.wire import Bytes, Reader, Writer
 
 _SLOT_STEP = 1 << 17  # a plain modulus that is 1 modulo this has slots in every ring up to degree 65,536
@@ -129,7 +130,7 @@ class ThresholdSetup:
         return candidate
 
 
-class ThresholdParty(TakesTurns):
+class ThresholdParty(Participant):
     """One party in one session.
 
     Args:
@@ -261,7 +262,7 @@ def open_sum(setup: ThresholdSetup, partials: Sequence[Bytes]) -> NDArray[np.int
         plain.SetLength(wanted)
         found += plain.GetPackedValue()[:wanted]
     total = np.array(found, np.int64)
-    if np.abs(total).max() > setup.parties * setup.bound:
+    if not possible_sum(total, setup.parties, setup.bound):
         raise SumOffGrid(
             f"an entry that no sum of {setup.parties} vectors within ±{setup.bound} has", "run a new session"
         )

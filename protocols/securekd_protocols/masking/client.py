@@ -59,13 +59,13 @@ from securekd_protocols.policy import LocalPolicy
 from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.ring import encode
 from securekd_protocols.states import ClientState, ClientStep, client_step
-from securekd_protocols.turns import TakesTurns, in_turn
+from securekd_protocols.turns import Participant, in_turn
 from securekd_protocols.wire import Bytes
 
 _BEFORE_INVITATION = Limits(MOST_CLIENTS, 0)
 
 
-class MaskingClient(TakesTurns):
+class MaskingClient(Participant):
     """One client in one session.
 
     Args:
@@ -153,17 +153,20 @@ class MaskingClient(TakesTurns):
             state: What `save` gave.
             identity: The same as before.
             policy: The same as before, with the same diary: it is the diary that keeps a client which was restored from
-                an old state from signing a second survivor set.
+                an old state from telling a second story. Without one, such a client counts as a colluder.
             insecure_randomness_for_tests: See the class.
 
         Raises:
-            BadSavedState: The bytes are damaged, of another release, or of another client.
+            BadSavedState: The bytes are damaged, of another release, or of another client, or the diary is older.
         """
         client = cls(identity, policy, insecure_randomness_for_tests=insecure_randomness_for_tests)
         client._accepted, client._state = load_session(state)
         parameters = client._parameters = client._accepted.parameters
         if parameters.roster[client._accepted.index].public != identity.public:
             raise BadSavedState("the state is another client's", "restore each client with its own identity")
+        if policy.diary is not None:
+            transcript = client._accepted.transcript
+            policy.diary.check_restored(parameters.round_number, parameters.session_id, transcript)
         client._submitted = True
         return client
 
@@ -180,6 +183,8 @@ class MaskingClient(TakesTurns):
         Raises:
             RemoteProtocolError: The message is refused; after `state` has become `ABORTED`, the session is over.
             UnknownClient: The invitation does not name this client.
+            TooManyRestarts: This client has accepted as many invitations for the round as its policy allows.
+            AnsweredBefore: The diary knows of another story in this session; it is over for this client.
             CallOutOfOrder: The shares have come and no input was submitted: submit it, and pass them again.
         """
         frame = self._authenticate(data)
@@ -231,6 +236,7 @@ class MaskingClient(TakesTurns):
             raise MalformedMessage("an invitation whose session id is not the hash of its parameters", GIVE_UP)
         self._policy.check(parameters)
         index = parameters.index_of(self._identity.public)
+        self._policy.accept(parameters)
         secrets = SessionSecrets.generate(self._random, regular=parameters.graph is not None)
         self._parameters = parameters
         session = self._accepted = ClientSession.begin(parameters, index, secrets)
@@ -264,7 +270,10 @@ class MaskingClient(TakesTurns):
                 return self._send(session, step.sends, on_consistency_proof(session, proof).encode())
 
     def _send(self, session: ClientSession, kind: Kind, *body: Bytes) -> bytes:
-        header = Header(kind, session.index, session.parameters.session_id, session.transcript)
+        parameters = session.parameters
+        if self._policy.diary is not None:
+            self._policy.diary.answer(parameters.round_number, parameters.session_id, kind, session.transcript)
+        header = Header(kind, session.index, parameters.session_id, session.transcript)
         if kind in TAGGED:
             return seal_tagged_frame(header, body, session.server_secret)
         return seal_frame(header, body[0], self._identity)

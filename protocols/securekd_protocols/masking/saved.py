@@ -2,8 +2,11 @@
 
 The rule is: save after `receive` returns, before its replies are sent; after a crash, restore the latest state and send
 again what it sends. A state always contains the input, or was made after the input was masked: no restored client, from
-however old a state, takes another vector, so that two inputs never stand under one key. That a client restored from an
-old state signs no second survivor set is up to the diary in its policy (`diary`), which is kept apart from the state.
+however old a state, takes another vector. That is not all that has to happen once. Masked for one set of sharers, then
+restored and masked for another, the same input is behind two sets of masks, and a malicious server can have the one
+opened through the other. It is the diary in the client's policy (`diary`) that keeps a restored client to one story a
+session: one graph, one set of keys, one set of sharers, one set of survivors. It is kept apart from the state, and must
+be at least as new. A client that is restored from an old state without its diary counts as a colluder.
 
 The format is this package's own affair and changes with its version: magic, then the session's fields in the order of
 `ClientSession`, then SHA-256 over everything before it, against damage and not against malice.
@@ -26,7 +29,7 @@ from securekd_protocols.shamir import SHARE_BYTES
 from securekd_protocols.states import ClientState
 from securekd_protocols.wire import Reader, Writer
 
-_MAGIC = b"SKDA SECRET STATE\x02"
+_MAGIC = b"SKDA SECRET STATE\x03"  # states of release 0.1 go with diaries that hold no stories
 _BEFORE_MASKING = (ClientState.COMMITTED, ClientState.ADVERTISED, ClientState.SHARED)
 _PAIR_ITEM = 2 + 2 * KEY_BYTES
 _HELD_ITEM = 2 + 2 * SHARE_BYTES

@@ -19,7 +19,16 @@ from securekd_protocols.homomorphic import (
     SchemeName,
     simulate_homomorphic,
 )
-from securekd_protocols.homomorphic.messages import HEADER_BYTES, SERVER, Input, Kind, Open, parse_frame, seal_frame
+from securekd_protocols.homomorphic.messages import (
+    HEADER_BYTES,
+    SERVER,
+    HomomorphicSum,
+    Input,
+    Kind,
+    Open,
+    parse_frame,
+    seal_frame,
+)
 from tests.protocols.homomorphic.harness import (
     IDENTITIES,
     KEEPER,
@@ -354,12 +363,69 @@ def test_a_server_believes_no_other_sum_than_it_asked_for(name):
 
 
 @BOTH
+@pytest.mark.parametrize("entry", [2**62, -(2**62), 4 * 1000 + 1, -4001, 2**63 - 1, -(2**63)])
+def test_a_server_believes_no_sum_that_these_clients_can_not_have(name, entry):
+    made = parties(name)
+    (reply,) = made.decryptor.receive(made.request())
+    genuine = HomomorphicSum.decode(parse_frame(reply, made.parameters).body, made.parameters)
+    impossible = genuine.total.copy()
+    impossible[7] = entry
+    body = HomomorphicSum(impossible, genuine.survivors).encode()
+    with pytest.raises(errors.SumOffGrid, match="no sum of 4 vectors within ±1000 has, from the decryptor"):
+        made.server.receive(seal_frame(Kind.SUM, DECRYPTOR, made.parameters.session_id, body, KEEPER))
+    assert made.server.state is HomomorphicServerState.SUM
+    made.server.receive(reply)
+    np.testing.assert_array_equal(made.server.result.total, sum(made.vectors))
+
+
+def test_a_sum_of_fewer_clients_has_fewer_possible_values():
+    made = parties(SchemeName.BFV, 5, noise_tail=10)
+    (reply,) = made.decryptor.receive(made.request(0, 1, 2, 3))
+    survivors = HomomorphicSum.decode(parse_frame(reply, made.parameters).body, made.parameters).survivors
+    for entry, possible in ((4041, False), (4040, True)):
+        body = HomomorphicSum(np.full(50, entry), survivors).encode()
+        frame = seal_frame(Kind.SUM, DECRYPTOR, made.parameters.session_id, body, KEEPER)
+        if possible:
+            made.server.receive(frame)
+        else:
+            with pytest.raises(errors.SumOffGrid):
+                made.server.receive(frame)
+
+
+@pytest.mark.parametrize("threshold", [3, 10, 25])
+def test_a_client_accepts_no_threshold_that_two_halves_reach_unless_it_is_told_to(threshold):
+    parameters = parameters_of(50, SchemeName.BFV, threshold=threshold)
+    invitation = HomomorphicServer(parameters, OPERATOR).invitation()
+    for policy, floor in ((policy_of(parameters), 26), (policy_of(parameters, lowest_threshold=threshold + 1), None)):
+        for party in (HomomorphicClient(IDENTITIES[0], policy), Decryptor(KEEPER, policy)):
+            with pytest.raises(errors.PolicyRefused, match=f"at least {floor or threshold + 1} wanted; stay away, or"):
+                party.receive(invitation)
+    HomomorphicClient(IDENTITIES[0], policy_of(parameters, lowest_threshold=threshold)).receive(invitation)
+
+
+@pytest.mark.parametrize("most", [1, 3, 16])
+def test_accepted_invitations_are_counted(most):
+    """Each may end in another sum with this client's input; the decryptor's diary judges what it opens."""
+    parameters = parameters_of(3, SchemeName.BFV)
+    invitations = [
+        HomomorphicServer(one, OPERATOR).invitation()
+        for one in (parameters, parameters_of(3, SchemeName.BFV), parameters)
+    ]
+    policy = policy_of(parameters, diary=Diary(CohortRule(3)), restarts=most)
+    for number in range(most):
+        HomomorphicClient(IDENTITIES[0], policy).receive(invitations[number % 3])
+    with pytest.raises(errors.TooManyRestarts, match=f"{most} invitations for round 1"):
+        HomomorphicClient(IDENTITIES[0], policy).receive(invitations[most % 3])
+
+
+@BOTH
 def test_the_decryptors_diary_refuses_cohorts_that_are_too_close(name):
-    diary = Diary(CohortRule(smallest_difference=2))
+    diary = Diary(CohortRule(smallest_difference=3))
     for senders, error in (((0, 1, 2, 3), None), ((0, 1, 2), errors.CohortRefused), ((0, 1, 2, 3), None)):
         parameters = parameters_of(5, name, threshold=3)
         rng = np.random.default_rng(0)
-        made = Parties(parameters, list(rng.integers(-9, 9, (5, 50))), policy_of(parameters, diary=diary))
+        policy = policy_of(parameters, diary=diary, lowest_threshold=3)
+        made = Parties(parameters, list(rng.integers(-9, 9, (5, 50))), policy)
         request = made.request(*senders)
         if error is None:
             assert len(made.decryptor.receive(request)) == 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from securekd_protocols import Identity, Member, errors
+from securekd_protocols.homomorphic import threshold
 from securekd_protocols.homomorphic.scheme import is_prime
 from securekd_protocols.homomorphic.threshold import (
     ThresholdParty,
@@ -79,6 +80,49 @@ def test_many_parties_leave_room_for_flooding():
     assert 2 * 2000 * 2**30 < setup.plain_modulus < 2**58 // 2000
     with pytest.raises(errors.NoParametersFit):
         ThresholdSetup(crowd, 5, 2**36, bytes(32))
+
+
+class Opened:
+    """An OpenFHE whose parts fuse to whatever numbers are given."""
+
+    BINARY = None
+
+    def __init__(self, values):
+        self.values = values
+
+    def DeserializeCiphertextString(self, *_):
+        return self
+
+    def MultipartyDecryptFusion(self, _):
+        return self
+
+    def GetRingDimension(self):
+        return 2**14
+
+    def SetLength(self, _):
+        pass
+
+    def GetPackedValue(self):
+        return self.values
+
+
+@pytest.mark.parametrize(
+    ("entry", "possible"), [(27, True), (-27, True), (28, False), (2**62, False), (-(2**63), False)]
+)
+def test_a_sum_that_these_parties_can_not_have_is_refused(monkeypatch, entry, possible):
+    setup, partials = ThresholdSetup(ROSTER, 2, 9, bytes(32)), []
+    for index, identity in enumerate(IDENTITIES):
+        party = ThresholdParty.__new__(ThresholdParty)
+        party._index, party._identity, party._setup = index, identity, setup
+        partials.append(party._signed(threshold.PartKind.PARTIAL, (1).to_bytes(4, "little") + b"x"))
+    fake = Opened([0, entry])
+    monkeypatch.setattr(threshold, "_context", lambda _: (fake, fake))
+    monkeypatch.setattr(threshold, "_survives", lambda *_: None)
+    if possible:
+        assert open_sum(setup, partials).tolist() == [0, entry]
+    else:
+        with pytest.raises(errors.SumOffGrid, match="no sum of 3 vectors within ±9 has"):
+            open_sum(setup, partials)
 
 
 @needs_openfhe

@@ -176,7 +176,7 @@ def test_the_events_say_what_the_configuration_asked_for(finished: tuple[str, Pa
         }
     # Releases: one for each client, round and view, dropped or not.
     threshold = formulas.smallest_threshold(CLIENTS, COLLUDERS)
-    unknown = {"server": threshold - COLLUDERS, "clients": threshold - COLLUDERS, "public": threshold}
+    unknown = {"server": threshold - COLLUDERS, "clients": threshold - COLLUDERS, "public": threshold - COLLUDERS}
     dimension, l2, l1 = formulas.weighted_release(ROWS, CLASSES, CLIP, step)
     released = [e for e in entries if e["unit"] == "client"]
     assert sorted((e["client"], e["round"], *e["views"]) for e in released) == sorted(

@@ -128,13 +128,17 @@ def test_entropy_reduction_sharpens_and_keeps_the_order() -> None:
 @pytest.mark.parametrize(
     ("sums_only", "threshold", "colluders", "expected"),
     [
-        (True, 6, 1, {"server": 5, "clients": 5, "public": 6}),
+        (True, 6, 1, {"server": 5, "clients": 5, "public": 5}),
         (True, 6, 0, {"server": 6, "clients": 5, "public": 6}),
-        (True, 3, 3, {"server": 0, "clients": 0, "public": 3}),
-        (False, 6, 1, {"server": 1, "clients": 5, "public": 6}),
+        (True, 26, 4, {"server": 22, "clients": 22, "public": 22}),
+        (True, 3, 3, {"server": 0, "clients": 0, "public": 0}),
+        (False, 6, 1, {"server": 1, "clients": 5, "public": 5}),
+        (False, 2, 3, {"server": 1, "clients": 0, "public": 0}),
     ],
 )
-def test_each_view_is_credited_only_with_noise_that_it_does_not_know(sums_only, threshold, colluders, expected) -> None:
+def test_each_view_is_credited_with_the_noise_of_honest_clients_that_it_does_not_know(
+    sums_only, threshold, colluders, expected
+) -> None:
     assert unknown_shares(sums_only=sums_only, threshold=threshold, colluders=colluders) == expected
 
 
