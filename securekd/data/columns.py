@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from securekd.data.cells import listed, name_of, names_of, numbers_of
 from securekd.data.examples import Array
+from securekd.data.reading import plain_type
 from securekd.errors import DataError
 
 if TYPE_CHECKING:
@@ -83,8 +84,10 @@ def texts(data: "Dataset", column: str) -> list[str]:
 
 
 def values(data: "Dataset", column: str) -> "pa.ChunkedArray":
-    """A column as Arrow holds it."""
-    return data.select_columns([column]).with_format("arrow")[:].column(column)
+    """A column as Arrow holds it, in a plain type: sources of a user's own and the Hub's may have others."""
+    found = data.select_columns([column]).with_format("arrow")[:].column(column)
+    plain = plain_type(found.type)
+    return found if plain == found.type else found.cast(plain, safe=False)
 
 
 def take(data: "Dataset", rows: Array) -> "Dataset":

@@ -126,7 +126,7 @@ def _tidied(table: "pa.Table") -> Rows:
     if twice:
         raise _Unreadable(f"it has more than one column {twice[0]!r}: rename one")
     for place in kept:
-        plain = _plain(table.schema.field(place).type)
+        plain = plain_type(table.schema.field(place).type)
         if plain != table.schema.field(place).type:
             field = table.schema.field(place).with_type(plain)
             table = table.set_column(place, field, table.column(place).cast(plain, safe=False))
@@ -144,14 +144,14 @@ def _refuse_data(column: "pa.ChunkedArray", place: int, name: str) -> None:
         raise _Unreadable(f"column {place + 1} ({name!r}) has no name, and values such as {shown!r}: name it")
 
 
-def _plain(kind: "pa.DataType") -> "pa.DataType":
+def plain_type(kind: "pa.DataType") -> "pa.DataType":
     """The type that means the same, and that everything downstream takes."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
-        return _plain(kind.value_type)
+        return plain_type(kind.value_type)
     if pa.types.is_run_end_encoded(kind):
-        return _plain(kind.value_type)
+        return plain_type(kind.value_type)
     if pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_decimal(kind):

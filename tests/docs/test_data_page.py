@@ -1,15 +1,19 @@
 """The page on data says what the code does: its words, limits and refusals are tried."""
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from securekd.cli import cli
 from securekd.data import cells, images, labels, reading
 from securekd.errors import DataError
 
-PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "data.md").read_text(encoding="utf-8")
 
 
 def part(name: str) -> str:
@@ -58,3 +62,22 @@ def test_limits_and_formats_are_those_of_the_code() -> None:
     assert text.startswith(f"Decoded are {', '.join(images.FORMATS[:-1])} and {images.FORMATS[-1]}")
     assert f"more than {labels.MANY} values" in PAGE
     assert all(f"| `{suffix}` |" in PAGE for suffix in reading.SUFFIXES)
+
+
+def test_every_command_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rows = ["age,smoker,diagnosis"]
+    rows += [f"{rng.uniform(20, 90):.1f},{'yn'[i % 2]},{('ill', 'well')[int(rng.integers(2))]}" for i in range(900)]
+    (tmp_path / "patients.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    commands = []
+    for page in sorted(DOCS.glob("*.md")):
+        blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        assert all(kind == "sh" for kind, _ in blocks), "other blocks need a test of their own"
+        commands += [line for _, text in blocks for line in text.splitlines()]
+    assert commands
+    for command in commands:
+        name, *arguments = shlex.split(command)
+        assert name == "securekd"
+        done = CliRunner().invoke(cli, arguments)
+        assert done.exit_code == 0, done.output

@@ -14,7 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from securekd.data import load, load_federated
-from securekd.data.columns import kind_of, names, numbers
+from securekd.data.cells import mostly_numbers
+from securekd.data.columns import kind_of, names, numbers, values
 from securekd.data.reading import read_rows
 from securekd.errors import DataError
 from securekd.experiment import Data, Partition
@@ -206,6 +207,19 @@ def test_columns_of_less_common_types_are_what_they_say(tmp_path: Path, kind: st
     data = load(parquet(tmp_path / "a.parquet", x=column))
     assert names(data, "x") == called
     np.testing.assert_array_equal(numbers(data, "x"), measured)
+    assert mostly_numbers(values(data, "x"))
+
+
+@pytest.mark.parametrize("kind", ["string_view", "large_string", "decimal128", "float16", "uint64"])
+def test_a_source_of_ones_own_may_have_them_too(kind: str) -> None:
+    import pyarrow as pa
+    from datasets import Dataset
+
+    column, called, measured = types()[kind]
+    data = Dataset(pa.table({"x": column}))
+    assert names(data, "x") == called
+    np.testing.assert_array_equal(numbers(data, "x"), measured)
+    assert mostly_numbers(values(data, "x"))
 
 
 def test_dates_name_institutions_and_are_no_inputs(tmp_path: Path) -> None:
