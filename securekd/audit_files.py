@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from securekd.data.cells import bare, listed, mostly_numbers, name_of, numbers_of
+from securekd.data.cells import (
+    EXACT,
+    NO_NUMBER,
+    bare,
+    essence,
+    listed,
+    mostly_numbers,
+    name_of,
+    number_of,
+    numbers_of,
+)
 from securekd.data.reading import SUFFIXES as TABLES
 from securekd.data.reading import read_rows
 from securekd.data.sources import expand
@@ -30,7 +40,11 @@ _PLURAL = {"labels": "label", "ids": "id"}
 
 SUFFIXES = (*TABLES, ".npz")
 
+OTHERWISE = "leave a cell empty where a value is missing, or write all as words ('code 7') if the numbers are codes"
+"""What to do about words in a column of numbers."""
+
 _CLASS = re.compile("[0-9]{1,9}")
+_WHOLE = re.compile("[+-]?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,7 @@ class _File:
     path: Path
     table: "pa.Table | None"
     arrays: dict[str, Any]
-    notes: tuple[str, ...]
+    notes: list[str]
 
     @property
     def names(self) -> list[str]:
@@ -93,6 +107,8 @@ def read_sides(paths: Sequence[Path], columns: Columns) -> tuple[Records, ...]:
     """
     files = [_read(expand(str(path))) for path in paths]
     tables = [file for file in files if file.table is not None]
+    for file in tables:
+        _refuse_mistaken_names(file, columns)
     if tables and all(columns.text not in file.names for file in tables):
         inputs = iter(_from_tables(tables, columns))
     else:
@@ -101,7 +117,9 @@ def read_sides(paths: Sequence[Path], columns: Columns) -> tuple[Records, ...]:
     for file in files:
         named, given = ((), _from_arrays(file, columns)) if file.table is None else next(inputs)
         try:
-            sides.append(Records(given, _ids(file, columns, given), _labels(file, columns), named or None, file.notes))
+            sides.append(
+                Records(given, _ids(file, columns, given), _labels(file, columns), named or None, tuple(file.notes))
+            )
         except AttackInputError as error:
             raise DataError(f"{str(file.path)!r}: {error}") from error
     return tuple(sides)
@@ -112,11 +130,11 @@ def _read(path: Path) -> _File:
         raise DataError(f"no file of records {str(path)!r}: give a {', '.join(SUFFIXES)} file")
     if path.suffix.lower() in TABLES:
         rows = read_rows(path)
-        file = _File(path, rows.table, {}, tuple(f"{path.name}: {note}" for note in rows.notes))
+        file = _File(path, rows.table, {}, [f"{path.name}: {note}" for note in rows.notes])
         count = len(rows.table)
     else:
         arrays = _arrays(path)
-        file = _File(path, None, arrays, ())
+        file = _File(path, None, arrays, [])
         count = len(next(iter(arrays.values()), ()))
     if count == 0:
         raise DataError(f"{str(path)!r} has no rows")
@@ -130,6 +148,9 @@ def _texts(file: _File, columns: Columns) -> tuple[tuple[str, ...], Inputs]:
     bad = [row for row, text in enumerate(texts, start=1) if not isinstance(text, str) or not text]
     if bad:
         raise DataError(f"{str(file.path)!r}: row {bad[0]} has no text in {columns.text!r}: leave it out")
+    left = [name for name in file.names if name not in (columns.text, columns.label, columns.id)]
+    if left:
+        file.notes.append(f"{file.path.name}: beside {columns.text!r}, {listed(left)} went to no target")
     return (), texts
 
 
@@ -142,16 +163,34 @@ def _from_tables(files: Sequence[_File], columns: Columns) -> list[tuple[tuple[s
     for file in files[1:]:
         _refuse_other_names(first, names, file, [n for n in file.names if n not in (columns.label, columns.id)])
     tables = [file.table for file in files if file.table is not None]
-    if all(_numeric([table.column(name) for table in tables]) for name in names):
-        return [
-            (tuple(names), np.stack([_numbers(file, table, name) for name in names], axis=1))
-            for file, table in zip(files, tables, strict=True)
-        ]
-    rows: list[tuple[tuple[str, ...], Inputs]] = []
-    for file in files:
-        cells = [[_cell(file, name, value) for value in file.values(name) or ()] for name in names]
-        rows.append((tuple(names), [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]))
-    return rows
+    numeric = {name: _numeric([table.column(name) for table in tables]) for name in names}
+    measured = [
+        {name: _numbers(file, table, name) for name in names if numeric[name]}
+        for file, table in zip(files, tables, strict=True)
+    ]
+    if all(numeric.values()) and not any((np.abs(v) > EXACT).any() for columns in measured for v in columns.values()):
+        return [(tuple(names), np.stack(list(found.values()), axis=1)) for found in measured]
+    cells = {name: _cells(files, tables, name, numeric[name]) for name in names}
+    return [
+        (tuple(names), [dict(zip(names, row, strict=True)) for row in zip(*(cells[n][i] for n in names), strict=True)])
+        for i in range(len(files))
+    ]
+
+
+def _refuse_mistaken_names(file: _File, columns: Columns) -> None:
+    """A label or an id that is called otherwise than the options say would be a feature."""
+    for option, name in (("text", columns.text), ("label", columns.label), ("id", columns.id)):
+        if name in file.names:
+            continue
+        near = next((found for found in file.names if essence(found) == essence(name)), None)
+        if near is not None:
+            raise DataError(
+                f"{str(file.path)!r} has a column {near!r}, and no {name!r}: rename it, or give --{option} {near}"
+            )
+        if name != getattr(Columns, option):
+            raise DataError(
+                f"{str(file.path)!r} has no column {name!r}, which --{option} names: it has {listed(file.names)}"
+            )
 
 
 def _refuse_other_names(first: _File, names: Sequence[str], other: _File, found: Sequence[str]) -> None:
@@ -186,25 +225,76 @@ def _is_number(kind: "pa.DataType") -> bool:
 
 
 def _numbers(file: _File, table: "pa.Table", name: str) -> Any:
-    values = numbers_of(table.column(name), f"column {name!r} of {str(file.path)!r}")
+    values = numbers_of(table.column(name), f"column {name!r} of {str(file.path)!r}", OTHERWISE)
     if np.isinf(values).any():
         raise DataError(f"column {name!r} of {str(file.path)!r} has infinite values: leave those rows out")
     return values
 
 
-def _cell(file: _File, name: str, value: Any) -> Any:
-    """A cell as JSON can carry it: a text without white space around it, None where there is no value."""
+def _cells(files: Sequence[_File], tables: "Sequence[pa.Table]", name: str, numeric: bool) -> list[list[Any]]:
+    """A column's cells in each file, as JSON can carry them and of one kind in all files; None where one is missing.
+
+    Where all files give texts (CSV does), numbers stay texts too: a target gets them as they stand.
+    """
+    kinds = {_kind(table.column(name).type) for table in tables}
+    columns = [table.column(name).to_pylist() for table in tables]
+    if kinds <= {"text", "number", "boolean", "nothing"}:
+        if numeric and not kinds <= {"text", "nothing"}:
+            whole = all(_is_whole(value) for values in columns for value in values)
+            return [[_number(value, whole) for value in values] for values in columns]
+        if kinds == {"boolean"}:
+            return columns
+        return (
+            [[name_of(value) for value in values] for values in columns]
+            if len(kinds) > 1
+            else [
+                [None if value is None or name_of(value) is None else bare(value) for value in values]
+                for values in columns
+            ]
+        )
+    if len(kinds - {"nothing"}) > 1:
+        raise DataError(
+            f"column {name!r} holds {' in one file and '.join(sorted(kinds - {'nothing'}))} in another: store one kind"
+        )
+    return [[_plain(file, name, value) for value in values] for file, values in zip(files, columns, strict=True)]
+
+
+def _kind(kind: "pa.DataType") -> str:
+    import pyarrow as pa
+
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "text"
+    if pa.types.is_boolean(kind):
+        return "boolean"
+    if pa.types.is_null(kind):
+        return "nothing"
+    return "number" if _is_number(kind) else str(kind)
+
+
+def _is_whole(value: Any) -> bool:
+    name = name_of(value)
+    return name is None or name.lower() in NO_NUMBER or isinstance(value, bool) or _WHOLE.fullmatch(name) is not None
+
+
+def _number(value: Any, whole: bool) -> int | float | None:
+    name = name_of(value)
+    number = value if isinstance(value, bool) else None if name is None else number_of(name)
+    if number is None or math.isnan(number):
+        return None
+    return int(name) if whole and name is not None and not isinstance(value, bool) else float(number)
+
+
+def _plain(file: _File, name: str, value: Any) -> Any:
+    """A date, a list or a named value as JSON has it."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, str):
-        return bare(value)
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, list):
-        return [_cell(file, name, item) for item in value]
+        return [_plain(file, name, item) for item in value]
     if isinstance(value, dict):
-        return {key: _cell(file, name, item) for key, item in value.items()}
-    if isinstance(value, bool | int | float) and not (isinstance(value, float) and math.isinf(value)):
+        return {key: _plain(file, name, item) for key, item in value.items()}
+    if isinstance(value, str | bool | int | float) and not (isinstance(value, float) and math.isinf(value)):
         return value
     raise DataError(
         f"column {name!r} of {str(file.path)!r} holds {type(value).__name__} ({str(value)[:20]!r}), which no target "
@@ -247,11 +337,12 @@ def _labels(file: _File, columns: Columns) -> Any:
                 f"{str(file.path)!r}: row {row} has other columns than the first, or no {columns.label!r}: "
                 "label all records, or none"
             )
-        if not _CLASS.fullmatch(name):
+        number = {"True": 1.0, "False": 0.0}.get(name, number_of(name))
+        if number is None or not _CLASS.fullmatch(name_of(number) or ""):
             raise DataError(
                 f"{str(file.path)!r}: label {str(value)[:40]!r} in row {row} is no integer from 0: give class numbers"
             )
-        labels.append(int(name))
+        labels.append(int(number))
     return np.array(labels, dtype=np.int64)
 
 

@@ -10,6 +10,8 @@ import reprlib
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from decimal import Decimal
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,15 +24,21 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MISSING = frozenset(
-    {"", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null"}
+    {"", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NaT", "NULL", "null"}
+    | {"(null)", "\\N", "#NV", "#N/D", "1.#QNAN", "-1.#QNAN", "1.#IND", "-1.#IND"}
 )
 """A name that is one of these is missing: spreadsheets, databases, R and pandas write no value so."""
 
-NO_NUMBER = frozenset({*(word.lower() for word in MISSING), "none", "nil", "?", ".", "-", "--"})
-"""Among numbers these mean missing too, in upper or lower case; among names they may be names."""
+NO_NUMBER = frozenset(
+    {*(word.lower() for word in MISSING), "none", "nil", "?", "-", "--", ".", "._", *(f".{c}" for c in ascii_lowercase)}
+)
+"""Among numbers these mean missing too, in upper or lower case (SAS and Stata write `.a`); they may be names."""
 
-FEW, LONGEST = 12, 60
+FEW, LONGEST = 6, 40
 """How many names an error lists, and how many characters of each."""
+
+MANY = 20
+"""More different values than this are measurements, and no categories."""
 
 EXACT = 2**53
 """Whole numbers up to here are exact in float64."""
@@ -38,10 +46,18 @@ EXACT = 2**53
 _UNSEEN = "\u200b\ufeff"
 _WHOLE = re.compile(r"([+-]?[0-9]+)\.0*")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?", re.IGNORECASE)
-_THOUSANDS = re.compile(r"[+-]?[0-9]{1,3}([,' \xa0\u202f][0-9]{3})+(\.[0-9]+)?")
-_DECIMAL_COMMA = re.compile(r"[+-]?([0-9]{1,3}(\.[0-9]{3})+|[0-9]*),[0-9]+")
-_BELOW_OR_ABOVE = re.compile(r"[<>≤≥~≈]=?\s*[0-9.,]+")
-_UNIT = re.compile(r"[$€£]\s*[0-9.,]+|[0-9.,]+\s*[^0-9.,\s]+")
+_WRITTEN_OTHERWISE = (
+    (r"[+-]?[0-9]{1,3}([,'’ \xa0\u2009\u202f][0-9]{2,3})*[,'’ \xa0\u2009\u202f][0-9]{3}(\.[0-9]+)?",
+     "write numbers without thousands separators"),
+    (r"[+-]?([0-9]{1,3}([.' \xa0][0-9]{3})+|[0-9]*),[0-9]+", "write numbers with a decimal point"),
+    (r"[<>≤≥~≈]=?\s*[0-9.,]+", "write a limit of detection as one number, or leave the cell empty"),
+    (r"[+-]?[$€£¥]\s*[0-9.,]+|[+-]?[0-9.,]+\s*[$€£¥%]", "write numbers without units"),
+    (r"\([0-9.,]+\)", "write negative numbers with a minus sign"),
+    (r"(?=.*[^\x00-\x7f])[+-]?[\d.,]+", "write numbers in ASCII digits, with one decimal point at most"),
+)  # fmt: skip
+"""What people read as a number and this reader does not, and what to do about it."""
+
+_UNIT = re.compile(r"[0-9.,]+\s*[^0-9.,\s]+")
 
 
 def bare(text: str) -> str:
@@ -62,6 +78,8 @@ def name_of(value: object, known: Collection[str] = ()) -> str | None:
     whole = _WHOLE.fullmatch(text)
     if whole is not None:
         text = whole[1]
+    elif text.lower() in ("true", "false"):
+        text = text.capitalize()  # R, pandas and JSON write one boolean in three ways
     return None if text in MISSING and text not in known else text
 
 
@@ -74,18 +92,22 @@ def names_of(values: "pa.ChunkedArray", known: Collection[str] = ()) -> list[str
 
 def number_of(cell: str) -> float | None:
     """A cell as a number; NaN where it is missing, None where it is something else."""
-    text = bare(cell)
+    text = bare(cell).replace("−", "-")
     if text.lower() in NO_NUMBER:
         return np.nan
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
-def numbers_of(values: "pa.ChunkedArray", where: str) -> Array:
+DECLARE = "leave a cell empty where a value is missing, or declare categories in data.columns"
+
+
+def numbers_of(values: "pa.ChunkedArray", where: str, otherwise: str = DECLARE) -> Array:
     """Values as float64 (N,), NaN where one is missing.
 
     Args:
         values: strings, booleans or any kind of number.
         where: what holds them, for the error: `column 'age'`.
+        otherwise: what to do where the values are no numbers at all.
 
     Raises:
         DataError: a value is not a number.
@@ -102,7 +124,7 @@ def numbers_of(values: "pa.ChunkedArray", where: str) -> Array:
             cell = cells[wrong[0]]
             raise DataError(
                 f"{where} is read as numbers, and {len(wrong)} of {len(found)} values are none, such as "
-                f"{reprlib.repr(cell)}: {_remedy(bare(cell))}"
+                f"{reprlib.repr(cell)}: {_remedy(bare(cell), otherwise)}"
             ) from None
         converted = np.array(found, dtype=np.float64)
     return converted
@@ -116,14 +138,14 @@ def scaled(values: "pa.ChunkedArray", low: float, high: float, where: str) -> Ar
     Raises:
         DataError: a value is not a number.
     """
-    span = (high - low) or 1
-    if max(abs(low), abs(high)) > EXACT and np.isfinite([float(low), float(high)]).all():
-        whole = _whole_numbers(values)
+    if max(abs(low), abs(high)) > EXACT and float(low).is_integer() and float(high).is_integer():
+        whole, first, last = _whole_numbers(values), int(low), int(high)
         if whole is not None:
-            distances = (None if v is None else min(max(v, int(low)), int(high)) - int(low) for v in whole)
+            distances = (None if v is None else min(max(v, first), last) - first for v in whole)
+            span = (last - first) or 1
             return np.array([np.nan if d is None else d / span for d in distances], dtype=np.float64)
     clipped: Array = np.clip(numbers_of(values, where), low, high) - low
-    clipped /= span
+    clipped /= (high - low) or 1
     return clipped
 
 
@@ -146,14 +168,21 @@ def range_of(values: "pa.ChunkedArray", where: str) -> tuple[float, float] | Non
 
 
 def mostly_numbers(values: "pa.ChunkedArray") -> bool:
-    """Whether more than half of the values that are there are numbers: then a value that is none is an error."""
+    """Whether more than half of the values that are there are numbers: then a value that is none is an error.
+
+    Numbers that are written otherwise (`27,3`, `<5`) count: they are errors in any number. So do numbers with a unit,
+    where they are too many to be categories.
+    """
     import pyarrow as pa
 
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
         return True
-    found = [number_of(cell) for cell in values.to_pylist() if cell is not None]
-    present = [number for number in found if number is None or not np.isnan(number)]
-    return 2 * sum(number is not None for number in present) > len(present)
+    cells = [bare(cell) for cell in values.to_pylist() if cell is not None]
+    present = [cell for cell in cells if (number := number_of(cell)) is None or not np.isnan(number)]
+    other = [cell for cell in present if number_of(cell) is None and _written_otherwise(cell) is None]
+    units = [cell for cell in other if _UNIT.fullmatch(cell)]
+    numbers = len(present) - len(other) + (len(units) if len(set(units)) > MANY else 0)
+    return 2 * numbers > len(present)
 
 
 def alike(names: Iterable[str]) -> tuple[str, str] | None:
@@ -164,8 +193,16 @@ def alike(names: Iterable[str]) -> tuple[str, str] | None:
     """
     spellings: dict[object, list[str]] = defaultdict(list)
     for name in names:
-        spellings[_essence(name)].append(name)
+        spellings[essence(name)].append(name)
     return next(((found[0], found[1]) for found in spellings.values() if len(found) > 1), None)
+
+
+def essence(name: str) -> object:
+    """What is left of a name without letter case, white space within, punctuation at the end: see `alike`."""
+    if re.fullmatch(r"-?[0-9]+(\.[0-9]*)?", name):
+        return Decimal(name)  # exact, as long codes differ in their last digit alone
+    folded = name if len(name) == 1 else " ".join(name.casefold().split())
+    return folded.rstrip(" .,;:") or folded
 
 
 def refuse_alike(names: Iterable[str], where: str) -> None:
@@ -179,31 +216,22 @@ def refuse_alike(names: Iterable[str], where: str) -> None:
         raise DataError(f"{two[0]!r} and {two[1]!r} in {where} look like one name spelt twice: spell them alike")
 
 
-def listed(names: Sequence[object], show: Callable[[object], str] = reprlib.repr) -> str:
+def listed(names: Sequence[object], show: Callable[[object], str] = repr) -> str:
     """Names for an error's one line: the first few, each shortened, and how many there are."""
-    shown = ", ".join(show(name)[:LONGEST] for name in names[:FEW])
+    texts = (show(name) for name in names[:FEW])
+    shown = ", ".join(text if len(text) <= LONGEST else f"{text[:24]}...{text[-13:]}" for text in texts)
     return shown if len(names) <= FEW else f"{shown}, ... ({len(names)} in all)"
 
 
-def _essence(name: str) -> object:
-    number = number_of(name)
-    if number is not None and not np.isnan(number):
-        return number
-    folded = name if len(name) == 1 else " ".join(name.casefold().split())
-    return folded.rstrip(" .,;:") or folded
-
-
-def _remedy(cell: str) -> str:
+def _remedy(cell: str, otherwise: str) -> str:
     """What to do about a cell that is no number."""
-    if _THOUSANDS.fullmatch(cell):
-        return "write numbers without thousands separators"
-    if _DECIMAL_COMMA.fullmatch(cell):
-        return "write numbers with a decimal point"
-    if _BELOW_OR_ABOVE.fullmatch(cell):
-        return "write a limit of detection as one number, or leave the cell empty"
-    if _UNIT.fullmatch(cell):
-        return "write numbers without units"
-    return "leave a cell empty where a value is missing, or declare categories in data.columns"
+    unit = "write numbers without units" if _UNIT.fullmatch(cell) else otherwise
+    return _written_otherwise(cell) or unit
+
+
+def _written_otherwise(cell: str) -> str | None:
+    """The remedy for a number that is written otherwise; None for everything else."""
+    return next((remedy for pattern, remedy in _WRITTEN_OTHERWISE if re.fullmatch(pattern, cell)), None)
 
 
 def _whole_numbers(values: "pa.ChunkedArray") -> list[int | None] | None:

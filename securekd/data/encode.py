@@ -69,7 +69,9 @@ def modality_of(transfer: "Dataset", columns: tuple[str, ...], settings: Data) -
     return "text" if alone and _holds_texts(transfer, columns[0]) else "tabular"
 
 
-def refuse_other_columns(source: "Dataset", columns: tuple[str, ...], modality: Modality, settings: Data) -> None:
+def refuse_other_columns(
+    source: "Dataset", transfer: "Dataset", columns: tuple[str, ...], modality: Modality, settings: Data
+) -> None:
     """Make sure that a source has the columns that the models see, by name and of one kind, and no further ones.
 
     Raises:
@@ -78,6 +80,13 @@ def refuse_other_columns(source: "Dataset", columns: tuple[str, ...], modality: 
     kinds = [kind_of(source, column) for column in columns]
     if ("image" in kinds) != (modality == "image") or (modality == "text" and kinds != ["string"]):
         raise DataError(f"it is not {modality} data, and the transfer set is: give data of one kind")
+    for column in columns:
+        if (
+            modality == "tabular"
+            and column not in settings.columns
+            and {kind_of(source, column), kind_of(transfer, column)} == {"class", "number"}
+        ):
+            raise DataError(f"column {column!r} holds class names in one source and numbers in another: store one kind")
     known = {*columns, settings.label, settings.partition.column}
     further = [name for name in source.features if name not in known]
     if further and not settings.inputs:

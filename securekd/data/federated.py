@@ -97,7 +97,7 @@ def load_federated(settings: Data, clients: int | None, seed: int) -> FederatedD
         transfer=public,
         test=test.examples(encoder, labels(test.data, settings.label, classes, "test")),
         transfer_digest=transfer_digest(public, classes),
-        notes=(*_said_of(sources), *left_out, *_said_of_inputs(encoder, private, (transfer, test, private))),
+        notes=(*_said_of(sources), *left_out, *_said_of_inputs(encoder, {"test": test, "private": private})),
     )
 
 
@@ -151,12 +151,16 @@ def _said_of(sources: Sources) -> list[str]:
     return [f"{name!r}: {note}" for name, source in distinct.items() for note in source.notes]
 
 
-def _said_of_inputs(encoder: Encoder, private: Part, parts: tuple[Part, ...]) -> tuple[str, ...]:
+def _said_of_inputs(encoder: Encoder, parts: dict[str, Part]) -> tuple[str, ...]:
     """What encoding does not show: categories that nobody declared, and frames after the first."""
     if isinstance(encoder, TableEncoder):
-        return encoder.unknown(private.data)
+        said: list[str] = []
+        for split, part in parts.items():
+            with _named(part.source):
+                said += encoder.unknown(part.data, split)
+        return tuple(said)
     if isinstance(encoder, ImageEncoder):
-        frames = sum(animated(part.data, encoder.column) for part in parts)
+        frames = sum(animated(part.data, encoder.column) for part in parts.values())
         return (f"of {frames} images with several frames or pages the first is read",) if frames else ()
     return ()
 
@@ -171,7 +175,7 @@ def _split(settings: Data, sources: Sources) -> tuple[Encoder, tuple[Part, Part,
         encoder = fit(settings, columns, modality, drawn)
     for source in (sources.private, sources.transfer, sources.test):
         with _named(source):
-            refuse_other_columns(source.data, columns, modality, settings)
+            refuse_other_columns(source.data, sources.transfer.data, columns, modality, settings)
     whole = modality == "tabular"  # equal rows of a table are different records
     parts = [Part(sources.transfer, _reader(sources.transfer, encoder)(rows))]
     tested, left_out = _test_rows(settings, sources), []

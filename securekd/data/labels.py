@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from securekd.data.cells import listed, number_of, refuse_alike
+from securekd.data.cells import MANY, listed, number_of, refuse_alike
 from securekd.data.columns import class_names, kind_of, names
 from securekd.data.examples import Array
 from securekd.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-MANY = 20
-"""More classes than this that are real numbers, or of which most occur once, are no classes."""
 
 
 def class_map(label: str, sources: Sequence["Dataset"], public: Sequence["Dataset"]) -> tuple[str, ...]:

@@ -6,17 +6,14 @@ that are set apart by something else than commas, two columns of one name. What 
 """
 
 import codecs
-import csv
-import io
-import itertools
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from securekd.data.cells import bare, listed, names_of, number_of
+from securekd.data.csv_files import UnreadableFile, read_csv
 from securekd.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,20 +21,23 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 
-INDEX = re.compile(r"(Unnamed: \d+(\.\d+)?)?")
-"""What pandas and R call the column with the numbers or names of rows: its place, or nothing at all."""
+INDEX = re.compile(r"(Unnamed: \d+(_level_\d+)?(\.\d+)?|\.\.\.\d+)?")
+"""What pandas, R and readr call a column without a name: its place, or nothing at all."""
+
+COUNTERS = frozenset({"index", "level_0", "row.names", "rownames", "rowname", "X", "row", "row_number"})
+"""Names of a first column that is left out where it counts the rows, from 0 or from 1, and does nothing else."""
+
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip archive or an Excel workbook", b"BZh": "bzip2"}
+_PACKED |= {b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstandard", b"\xd0\xcf\x11\xe0": "an old Excel workbook"}
 
 UNREADABLE = (ValueError, TypeError, OSError, NotImplementedError, MemoryError, OverflowError, LookupError)
 """What pyarrow's errors, and those of Python's own readers, derive from."""
 
-AT_ONCE = 10_000
-"""Rows of a CSV file with quotation marks that become Arrow at a time."""
+DIGITS = 15
+"""Decimal digits that float64 holds exactly."""
 
 LONGEST_SAID = 300
 """Characters of a library's message that an error repeats: some print what they read."""
-
-SEEN = 20
-"""Rows that are looked at to tell what sets columns apart."""
 
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -46,12 +46,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 _KINDS = {bool: "booleans", int: "numbers", float: "numbers", str: "texts", list: "lists", dict: "objects"}
-
-
-class _Unreadable(ValueError):  # noqa: N818 - named after what is wrong
-    """What is wrong with a file, and the remedy; the file's name is put before it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,14 +89,17 @@ def decoded(content: bytes) -> str:
     Raises:
         ValueError: it is in another encoding; the message says where, and what to do.
     """
+    packed = next((name for mark, name in _PACKED.items() if content.startswith(mark)), None)
+    if packed is not None:
+        raise UnreadableFile(f"it is no text but {packed}: unpack it, or save it as text")
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in content[:1024]:
-        raise _Unreadable("it holds zero bytes, as UTF-16 without a mark or a binary file does: save it as UTF-8")
+        raise UnreadableFile("it holds zero bytes, as UTF-16 without a mark or a binary file does: save it as UTF-8")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise _Unreadable(
+        raise UnreadableFile(
             f"line {line} is not {encoding.removesuffix('-sig').upper()} (byte 0x{content[error.start]:02x}): "
             "save it as UTF-8"
         ) from error
@@ -113,7 +111,9 @@ def _tidied(table: "pa.Table") -> Rows:
     for place, name in enumerate(table.column_names):
         if name.startswith("__index_level_"):
             continue
-        if not INDEX.fullmatch(name):
+        if place == 0 and name in COUNTERS and _counts(table.column(0)):
+            notes.append(f"column 1 ({name!r}), which only counts the rows, was left out")
+        elif not INDEX.fullmatch(name):
             kept.append(place)
         elif table.column(place).null_count < len(table):
             _refuse_data(table.column(place), place, name)
@@ -121,10 +121,10 @@ def _tidied(table: "pa.Table") -> Rows:
     names = [bare(table.column_names[place]) for place in kept]
     unnameable = [name for name in names if "\0" in name]
     if unnameable:
-        raise _Unreadable(f"column {unnameable[0]!r} has a zero byte in its name: rename it")
+        raise UnreadableFile(f"column {unnameable[0]!r} has a zero byte in its name: rename it")
     twice = sorted(name for name in set(names) if names.count(name) > 1)
     if twice:
-        raise _Unreadable(f"it has more than one column {twice[0]!r}: rename one")
+        raise UnreadableFile(f"it has more than one column {twice[0]!r}: rename one")
     for place in kept:
         plain = plain_type(table.schema.field(place).type)
         if plain != table.schema.field(place).type:
@@ -134,14 +134,20 @@ def _tidied(table: "pa.Table") -> Rows:
     return Rows(table if names == table.column_names else table.rename_columns(names), tuple(notes))
 
 
+def _counts(column: "pa.ChunkedArray") -> bool:
+    """Whether a column counts the rows, from 0 or from 1."""
+    values = names_of(column)
+    return any(values == [str(row) for row in range(first, first + len(values))] for first in (0, 1))
+
+
 def _refuse_data(column: "pa.ChunkedArray", place: int, name: str) -> None:
     """A column without a name of its own, in the first place, may number or name the rows; anything else is data."""
     values = names_of(column)
     whole = all(value is None or value.removeprefix("-").isdecimal() for value in values)
-    first = place == 0 or name.startswith("Unnamed: 0")
+    first = place == 0 or name.startswith("Unnamed: 0")  # written by pandas once, and read and written again
     if not first or not (whole or len(set(values)) == len(values)):
         shown = next(value for value in values if value is not None)[:40]
-        raise _Unreadable(f"column {place + 1} ({name!r}) has no name, and values such as {shown!r}: name it")
+        raise UnreadableFile(f"column {place + 1} ({name!r}) has no name, and values such as {shown!r}: name it")
 
 
 def plain_type(kind: "pa.DataType") -> "pa.DataType":
@@ -155,7 +161,7 @@ def plain_type(kind: "pa.DataType") -> "pa.DataType":
     if pa.types.is_string_view(kind):
         return pa.string()
     if pa.types.is_decimal(kind):
-        return pa.string()
+        return pa.float64() if kind.precision <= DIGITS else pa.string()
     if pa.types.is_float16(kind):
         return pa.float32()
     return kind
@@ -168,104 +174,7 @@ def _parquet(path: Path) -> "pa.Table":
 
 
 def _csv(path: Path) -> "pa.Table":
-    """Commas between cells, quotation marks around them, a first row of names: RFC 4180.
-
-    Without a quotation mark anywhere nothing can be read in two ways, and Arrow reads it ten times as fast. What Arrow
-    does not take is read again, to say which row is wrong.
-    """
-    import pyarrow as pa
-
-    content = path.read_bytes()
-    csv.field_size_limit(max(csv.field_size_limit(), len(content)))
-    if b'"' not in content:
-        try:
-            return _unquoted(content)
-        except (pa.ArrowInvalid, _Unreadable):
-            pass
-    return _quoted(decoded(content))
-
-
-def _unquoted(content: bytes) -> "pa.Table":
-    import pyarrow as pa
-    from pyarrow import csv as arrow
-
-    text = decoded(content)
-    head, skipped = _head(text)
-    places = [str(place) for place in range(len(head))]
-    table = arrow.read_csv(
-        io.BytesIO(text.encode()),
-        read_options=arrow.ReadOptions(column_names=places, skip_rows=skipped),
-        convert_options=arrow.ConvertOptions(
-            column_types=dict.fromkeys(places, pa.string()), strings_can_be_null=True, null_values=[""]
-        ),
-    )
-    return table.rename_columns([bare(name) for name in head])
-
-
-def _quoted(text: str) -> "pa.Table":
-    import pyarrow as pa
-
-    head, _ = _head(text)
-    schema = pa.schema([pa.field(str(place), pa.string()) for place in range(len(head))])
-    rows = _records(text)
-    next(rows)
-    batches = []
-    done = 0
-    while batch := list(itertools.islice(rows, AT_ONCE)):
-        wrong = next((row for row, cells in enumerate(batch, start=1) if len(cells) != len(head)), None)
-        if wrong is not None:
-            raise _Unreadable(
-                f"row {done + wrong} has other columns than the first line names: {len(batch[wrong - 1])} cells "
-                f"for {len(head)} names; a comma inside a cell takes quotation marks around the cell"
-            )
-        done += len(batch)
-        columns = ([cell or None for cell in cells] for cells in zip(*batch, strict=True))
-        batches.append(pa.RecordBatch.from_arrays([pa.array(cells, pa.string()) for cells in columns], schema=schema))
-    return pa.Table.from_batches(batches, schema=schema).rename_columns([bare(name) for name in head])
-
-
-def _records(text: str) -> Iterator[list[str]]:
-    """The records of a CSV file, blank lines left out.
-
-    Raises:
-        _Unreadable: a quotation mark stands where none may, or never closes.
-    """
-    found = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    try:
-        for record in found:
-            if record:
-                yield record
-    except csv.Error as error:
-        raise _Unreadable(
-            f"line {found.line_num}: {first_line(error)}: write a quotation mark inside a quoted cell twice"
-        ) from error
-
-
-def _head(text: str) -> tuple[list[str], int]:
-    """The row of names, and how many lines it takes, blank ones before it included.
-
-    Raises:
-        _Unreadable: columns are set apart by something else than commas.
-    """
-    commas = _few(text, ",")
-    for mark, called in _OTHER_SEPARATORS.items():
-        counts = [len(row) for row in _few(text, mark)]
-        if counts and counts[0] > len(commas[0]) and len(set(counts)) == 1:
-            raise _Unreadable(
-                f"its columns are set apart by {called}: save it with commas, and with decimal points "
-                f"(pandas.read_csv(path, sep={mark!r}, decimal=',').to_csv(path, index=False))"
-            )
-    head = next(_records(text), None)
-    if head is None:
-        raise _Unreadable("it has no rows")
-    blank = text[: len(text) - len(text.lstrip("\r\n"))].replace("\r\n", "\n")
-    return head, len(blank) + 1
-
-
-def _few(text: str, mark: str) -> list[list[str]]:
-    """The first records, taken apart at a mark."""
-    found = csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True)
-    return list(itertools.islice(filter(None, found), SEEN + 1))
+    return read_csv(decoded(path.read_bytes()))
 
 
 def _jsonl(path: Path) -> "pa.Table":
@@ -273,7 +182,7 @@ def _jsonl(path: Path) -> "pa.Table":
     import pyarrow as pa
 
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(decoded(path.read_bytes()).split("\n"), start=1):
+    for number, line in enumerate(re.split("\r\n|\n|\r", decoded(path.read_bytes())), start=1):
         if line.strip():
             rows.append(_object(line, len(rows) + 1, number))
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -285,11 +194,11 @@ def _object(line: str, row: int, number: int) -> dict[str, Any]:
     try:
         found = json.loads(line, object_pairs_hook=_distinct)
     except json.JSONDecodeError as error:
-        raise _Unreadable(f"line {number} is no JSON: {error.msg} at character {error.pos + 1}") from error
+        raise UnreadableFile(f"line {number} is no JSON: {error.msg} at character {error.pos + 1}") from error
     except (ValueError, RecursionError) as error:
-        raise _Unreadable(f"line {number}: {first_line(error)}") from error
+        raise UnreadableFile(f"line {number}: {first_line(error)}") from error
     if not isinstance(found, dict):
-        raise _Unreadable(f"row {row} (line {number}) is no JSON object: write one object with named values on each")
+        raise UnreadableFile(f"row {row} (line {number}) is no JSON object: write one object with named values on each")
     return found
 
 
@@ -297,7 +206,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(name for i, (name, _) in enumerate(pairs) if name in {n for n, _ in pairs[:i]})
-        raise _Unreadable(f"the key {twice!r} stands twice in one object")
+        raise UnreadableFile(f"the key {twice!r} stands twice in one object")
     return found
 
 
@@ -305,26 +214,28 @@ def _column(values: list[Any], name: str) -> "pa.Array":
     """One column of JSON values: all of one kind, where numbers may be written as texts, too."""
     import pyarrow as pa
 
+    values = [None if value is None or value != value else value for value in values]  # NaN is no value
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float, str} and str in kinds and len(kinds) > 1:
         if any(isinstance(value, str) and number_of(value) is None for value in values):
             raise _mixed(values, name)
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
-    if kinds == {int} and any(value is not None and not -(2**63) <= value < 2**63 for value in values):
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
-    if kinds == {int, float}:
-        return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    if len(kinds) > 1:
+        values = [None if value is None else str(value) for value in values]
+    elif kinds == {int} and any(value is not None and not -(2**63) <= value < 2**63 for value in values):
+        values = [None if value is None else str(value) for value in values]
+    elif kinds == {int, float}:
+        values = [None if value is None else float(value) for value in values]
+    elif len(kinds) > 1:
         raise _mixed(values, name)
-    if kinds == {str}:
-        return pa.array(values, pa.string())
-    return pa.array(values)
+    try:
+        return pa.array(values)
+    except UNREADABLE as error:
+        raise UnreadableFile(f"column {name!r}: {first_line(error)}") from error
 
 
-def _mixed(values: list[Any], name: str) -> _Unreadable:
+def _mixed(values: list[Any], name: str) -> UnreadableFile:
     first: dict[str, tuple[int, Any]] = {}
     for row, value in enumerate(values, start=1):
         if value is not None:
             first.setdefault(_KINDS[type(value)], (row, value))
     shown = listed([f"{kind} ({str(value)[:40]!r} in row {row})" for kind, (row, value) in first.items()])
-    return _Unreadable(f"column {name!r} holds values of different kinds, {shown}: write one kind")
+    return UnreadableFile(f"column {name!r} holds values of different kinds, {shown}: write one kind")

@@ -17,6 +17,7 @@ from securekd.errors import DataError
 from securekd.plugins import PLUGIN, load_plugin
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 KINDS = "digits, a .csv, .jsonl or .parquet file, a folder of images by class, hub:NAME[:SPLIT] or module:attribute"
@@ -96,6 +97,8 @@ def expand(path: str) -> Path:
 def _local(path: Path) -> Opened:
     if not path.exists():
         raise DataError(f"no file or folder {str(path)!r}: give {KINDS}")
+    if path.is_dir() and path.suffix.lower() in SUFFIXES:
+        raise DataError(f"{str(path)!r} is a folder of parts, as Spark writes one: name one file in it, or join them")
     if path.is_dir():
         return Opened(*read_folder(path))
     if path.suffix.lower() not in SUFFIXES:
@@ -104,9 +107,25 @@ def _local(path: Path) -> Opened:
 
     rows = read_rows(path)
     try:
-        return Opened(Dataset(rows.table), rows.notes)
+        known, notes = _known(rows.table)
+        return Opened(Dataset(known), (*rows.notes, *notes))
     except Exception as error:  # a type that datasets does not know, or metadata of its own that make no sense
         raise DataError(f"cannot read {str(path)!r}: {first_line(error)}") from error
+
+
+def _known(table: "pa.Table") -> tuple["pa.Table", tuple[str, ...]]:
+    """The columns of types that `datasets` has, and a line for each other one: it may be one that nobody asks for."""
+    import pyarrow as pa
+    from datasets import Features
+
+    unknown = []
+    for field in table.schema:
+        try:
+            Features.from_arrow_schema(pa.schema([field.remove_metadata()]))
+        except (ValueError, TypeError, NotImplementedError):
+            unknown.append(field.name)
+    notes = tuple(f"column {name!r} of type {str(table.schema.field(name).type)[:40]} was left out" for name in unknown)
+    return (table.drop_columns(unknown) if unknown else table), notes
 
 
 def _digits() -> "Dataset":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from securekd.data.cells import listed, mostly_numbers, name_of, range_of, scaled
+from securekd.data.cells import essence, listed, mostly_numbers, name_of, range_of, refuse_alike, scaled
 from securekd.data.columns import class_names, kind_of, names, numbers, values
 from securekd.data.content import table_keys
 from securekd.data.examples import Array
@@ -89,16 +89,25 @@ class TableEncoder:
         """
         return np.concatenate([column.encode(rows) for column in self.columns], axis=1)
 
-    def unknown(self, rows: "Dataset") -> tuple[str, ...]:
-        """What is encoded as none although it is there: a line for each column with categories that are not known."""
+    def unknown(self, rows: "Dataset", split: str) -> tuple[str, ...]:
+        """What is encoded as none although it is there: a line for each column with categories that are not known.
+
+        Raises:
+            DataError: if one of them looks like a category that is known: spelt alike, it would be one.
+        """
         notes = []
         for column in self.columns:
             if isinstance(column, Category):
                 found = names(rows, column.name, column.categories)
                 other = [name for name in found if name is not None and name not in column.categories]
+                spelt = {name: essence(name) for name in sorted(set(other))}
+                known = {essence(category): category for category in column.categories}
+                twice = next((name for name, said in spelt.items() if said in known), None)
+                if twice is not None:
+                    refuse_alike((known[spelt[twice]], twice), f"column {column.name!r} of the {split} rows")
                 if other:
                     notes.append(
-                        f"column {column.name!r}: {len(other)} of {len(found)} private values, such as "
+                        f"column {column.name!r}: {len(other)} of {len(found)} {split} values, such as "
                         f"{listed(other[:1])}, are none of the public categories, and count as none"
                     )
         return tuple(notes)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from securekd.cli import cli
-from securekd.data import cells, images, labels, reading
+from securekd.data import cells, images, reading
 from securekd.errors import DataError
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -37,7 +37,8 @@ def number(cell: str) -> float:
 def test_the_words_for_missing_are_those_of_the_code() -> None:
     (missing, _), (further, _), *_ = ROWS
     assert {"", *missing} == cells.MISSING
-    assert {*further, *(word.lower() for word in cells.MISSING)} == cells.NO_NUMBER
+    letters = {f".{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"}
+    assert {*further, *letters, *(word.lower() for word in cells.MISSING)} == cells.NO_NUMBER
     assert all(np.isnan(number(word)) for word in (*missing, *further))
 
 
@@ -60,7 +61,7 @@ def test_limits_and_formats_are_those_of_the_code() -> None:
     text = " ".join(part("images").split())
     assert f"at most {images.MAX_PIXELS:,} pixels" in text
     assert text.startswith(f"Decoded are {', '.join(images.FORMATS[:-1])} and {images.FORMATS[-1]}")
-    assert f"more than {labels.MANY} values" in PAGE
+    assert f"more than {cells.MANY} values" in PAGE
     assert all(f"| `{suffix}` |" in PAGE for suffix in reading.SUFFIXES)
 
 

@@ -49,7 +49,11 @@ class Records:
             raise ShapeMismatch("records, ids and labels disagree", value=sorted(lengths), remedy="give one per record")
         if len(set(self.ids)) < len(self.ids):
             twice = next(x for i, x in enumerate(self.ids) if x in self.ids[:i])
-            raise OverlappingRecords("a record occurs twice on one side", value=twice, remedy="keep it once")
+            raise OverlappingRecords(
+                "a record occurs twice on one side",
+                value=twice,
+                remedy="keep it once, or give records ids of their own",
+            )
         if self.labels is not None and (self.labels.dtype.kind not in "iu" or int(self.labels.min()) < 0):
             raise BadLabels("labels must be integers from 0", value=self.labels.min(), remedy="pass class indices")
 

@@ -1,6 +1,7 @@
 """What a cell means does not depend on where it stands, on who wrote the file, or on which rows a draw took."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,14 @@ def test_numbers_as_they_are_written(cell: str, value: float) -> None:
         ("30%", "without units"),
         ("old", "leave a cell empty"),
         ("1_000", "leave a cell empty"),
-        ("٣", "leave a cell empty"),
+        ("٣", "ASCII digits"),
+        ("５３", "ASCII digits"),
+        ("1’234", "thousands separators"),
+        ("1,23,456", "thousands separators"),
+        ("€5", "without units"),
+        ("5 %", "without units"),
+        ("(34)", "minus sign"),
+        ("01.02.2020", "leave a cell empty"),
         ("#DIV/0!", "leave a cell empty"),
         ("2020-01-01", "leave a cell empty"),
     ],
@@ -217,7 +225,7 @@ def test_unsigned_integers_and_declared_ranges_beyond_2_to_the_53() -> None:
     assert encoder.encode(rows)[:, 0].tolist() == pytest.approx([0.5, 1.0, 0.5, 0.0])
 
 
-ALIKE = [("ill", "ill."), ("ill", "Ill"), ("New York", "New  York"), ("1.5", "1.50"), ("10", "1e1"), ("7", "007")]
+ALIKE = [("ill", "ill."), ("ill", "Ill"), ("New York", "New  York"), ("1.5", "1.50"), ("7", "007")]
 DIFFERENT = [("a", "A"), ("C", "C++"), ("1", "2"), ("ill", "well"), ("St. Mary", "St Mary"), ("?", "!"), (".", ",")]
 
 
@@ -317,11 +325,82 @@ def test_what_is_passed_over_is_said(write_csv: Callable[..., str]) -> None:
     assert len([note for note in data.notes if "copies of public rows were left out of the private set" in note]) == 1
     assert len([note for note in data.notes if "column 1 ('')" in note and "left out" in note]) == 1
     assert sum(map(len, data.clients)) + 35 + sum(int(n.split()[1]) for n in data.notes if "copies" in n) == 80
-    body = [("sex", "x", "label"), *((("f", "m", "F", "M")[i % 4], i, "ab"[i % 3 % 2]) for i in range(80))]
+    body = [("sex", "x", "label"), *((("f", "m", "x", "y")[i % 4], i, "ab"[i % 3 % 2]) for i in range(80))]
     settings = Data(source=write_csv(body), columns={"sex": Column(categories=("f", "m"))}, transfer=20, test=20)
-    (note,) = load_federated(settings, 2, 0).notes
-    assert "column 'sex'" in note
-    assert "of 40 private values" in note
+    tested, private = load_federated(settings, 2, 0).notes
+    assert "column 'sex'" in private
+    assert "of 40 private values" in private
+    assert "of 20 test values" in tested
+
+
+SPELT = [("Male", "male"), ("Male", "Male."), ("New York", "New  York"), ("type 1", "Type 1")]
+
+
+@pytest.mark.parametrize("two", SPELT)
+def test_a_category_that_is_spelt_otherwise_elsewhere_is_refused(
+    write_csv: Callable[..., str], two: tuple[str, str]
+) -> None:
+    def file(name: str, word: str, start: int) -> str:
+        rows = ((("other", word)[i % 2], i, "ab"[i % 3 % 2]) for i in range(start, start + 60))
+        return write_csv([("sex", "x", "label"), *rows], name)
+
+    one, other = file("one.csv", two[0], 0), file("other.csv", two[1], 100)
+    for settings in (
+        Data(source=one, test_source=other, transfer=20),
+        Data(source=other, transfer_source=one, transfer=20, test=20),
+        Data(source=other, columns={"sex": Column(categories=("other", two[0]))}, transfer=20, test=20),
+    ):
+        with pytest.raises(DataError, match=r"other\.csv.*look like one name spelt twice"):
+            load_federated(settings, 2, 0)
+
+
+@pytest.mark.parametrize("words", [("TRUE", "FALSE"), ("true", "false"), ("True", "False")])
+def test_booleans_are_the_same_from_r_pandas_and_json(
+    write_csv: Callable[..., str], tmp_path: Path, words: tuple[str, str]
+) -> None:
+    train = write_csv([("smoker", "label"), *((words[i % 2], "ab"[i // 2 % 2]) for i in range(60))], "train.csv")
+    lines = (f'{{"smoker": {("true", "false")[i % 2]}, "label": "{"ab"[i // 2 % 2]}"}}\n' for i in range(40))
+    (tmp_path / "test.jsonl").write_text("".join(lines))
+    data = load_federated(Data(source=train, test_source=str(tmp_path / "test.jsonl"), transfer=20), 2, 0)
+    assert data.notes == ()
+    assert data.test.inputs.sum(axis=1).tolist() == [1] * 40
+    assert data.test.inputs[:, 1].tolist() == [float(i % 2 == 0) for i in (data.test.ids - 60)]
+
+
+@pytest.mark.parametrize("cell", ["{},5", "{},000", "€{}", "{} kg", "{}%", "1’{}0", "５{}", "({})", "<{}"])
+def test_a_whole_column_of_numbers_that_are_written_otherwise_is_refused(
+    write_csv: Callable[..., str], cell: str
+) -> None:
+    """As categories, up to all private rows would count as none; as a text, equal ones as copies."""
+    cells = [f'"{cell.format(10 + i % 80)}"' for i in range(120)]
+    for body in (
+        [("dose", "x", "label"), *((c, i, "ab"[i % 2]) for i, c in enumerate(cells))],
+        [("dose", "label"), *((c, "ab"[i % 2]) for i, c in enumerate(cells))],
+    ):
+        with pytest.raises(DataError, match="column 'dose' is read as numbers, and .* values are none"):
+            load_federated(Data(source=write_csv(body), transfer=60, test=20), 2, 0)
+
+
+@pytest.mark.parametrize(
+    "words", [("1st", "2nd", "3rd"), ("5 mg", "10 mg", "20 mg"), ("1A", "2B", "3C"), ("v1.2.3", "1.2.4")]
+)
+def test_words_that_begin_with_a_digit_are_categories(write_csv: Callable[..., str], words: tuple[str, ...]) -> None:
+    body = [("class", "x", "label"), *((words[i % len(words)], i, "ab"[i % 2]) for i in range(120))]
+    data = load_federated(Data(source=write_csv(body), transfer=60, test=20), 2, 0)
+    assert data.input_shape == (len(words) + 1,)
+
+
+def test_codes_of_many_digits_are_told_apart() -> None:
+    assert alike(["1541815603606036480", "1541815603606036481"]) is None
+    assert alike(["0E1", "0E2"]) is None
+    assert alike([str(2**53), str(2**53 + 1)]) is None
+
+
+def test_a_declared_range_of_which_one_end_is_a_float_is_exact_too() -> None:
+    low, high = 1_700_000_000_000_000_000, 1_700_000_000_000_000_100
+    rows = dataset(t=[low - 7, low + 25, high, high + 9])
+    encoder = fit_table(("t",), {"t": Column(low=low, high=high)}, rows)
+    assert encoder.encode(rows)[:, 0].tolist() == [0.0, 0.25, 1.0, 1.0]
 
 
 def test_long_lists_are_cut() -> None:

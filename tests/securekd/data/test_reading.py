@@ -183,8 +183,8 @@ def types() -> dict[str, tuple[Any, list[str | None], list[float]]]:
         "large_string": (pa.array(["1.5", "2", None], pa.large_string()), ["1.5", "2", None], numbers),
         "dictionary": (pa.array(["1.5", "2", None]).dictionary_encode(), ["1.5", "2", None], numbers),
         "dictionary of integers": (pa.array([5, 2, None]).dictionary_encode(), ["5", "2", None], [5, 2, nan]),
-        "decimal32": (pa.array(cents, pa.decimal32(5, 2)), ["1.50", "2", None], numbers),
-        "decimal128": (pa.array(cents, pa.decimal128(10, 2)), ["1.50", "2", None], numbers),
+        "decimal32": (pa.array(cents, pa.decimal32(5, 2)), ["1.5", "2", None], numbers),
+        "decimal128": (pa.array(cents, pa.decimal128(10, 2)), ["1.5", "2", None], numbers),
         "decimal256": (pa.array(cents, pa.decimal256(50, 2)), ["1.50", "2", None], numbers),
         "float16": (pa.array(np.array([1.5, 2, np.nan], np.float16)), ["1.5", "2", None], numbers),
         "int64": (
@@ -315,3 +315,111 @@ def test_what_the_csv_module_writes_is_read_back(
     for name, cells in zip(("one", "two"), zip(*body, strict=True), strict=True):
         # Cells without quotation marks lose the spaces after a comma.
         assert [(cell or "").lstrip(" ") for cell in found[name]] == [cell.lstrip(" ") for cell in cells]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sep=;\na;b\n1;2\n", "set apart by ';'"),
+        ("a;b;c\n1;2;3\n" * 5 + "1;2\n" + "1;2;3\n" * 10, "set apart by semicolons"),
+        ("x y label\n5 1 0\n6 2 1\n", "set apart by spaces"),
+        ("x^label\n5^0\n", "set apart by carets"),
+        ("x:y:label\n5:1:0\n", "set apart by colons"),
+        ("x\x01label\n5\x010\n", "set apart by control characters"),
+        ("x，label\n5，0\n", "set apart by full-width commas"),
+        ("Alter, Jahre;Größe, cm;label\n34,5;170,2;x\n35,5;171,2;y\n", "set apart by semicolons"),
+        ("a,b\n1,2\na,b\n3,4\n", "row 2 repeats the names of the columns"),
+        ('a,b\n1,"2"\na,b\n', "row 2 repeats the names of the columns"),
+        ("a,b\nx,1,2\ny,3,4\n", "as R's write.table has it"),
+        ("a,b\n1,2,\n3,4,\n", "each row ends in a comma too many"),
+        ("# made by hand\na,b\n1,2\n", "leave out lines of comments"),
+    ],
+)
+def test_separators_headers_and_commas_that_other_programs_write_are_refused_by_name(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read_rows(written(tmp_path / "a.csv", text))
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 350
+
+
+def test_the_remedy_for_semicolons_changes_no_cell(tmp_path: Path) -> None:
+    import pandas as pd
+
+    text = "plz;land;preis\n01234;NA;6.064,4\n00007;DE;26,000\n"
+    path, new_path = written(tmp_path / "a.csv", text), tmp_path / "new.csv"
+    with pytest.raises(DataError) as caught:
+        read_rows(path)
+    remedy = str(caught.value).partition("(pandas")[2].rpartition(" changes no cell")[0]
+    exec("pandas" + remedy, {"pandas": pd, "path": path, "new_path": new_path})
+    assert rows(new_path) == {"plz": ["01234", "00007"], "land": ["NA", "DE"], "preis": ["6.064,4", "26,000"]}
+
+
+def test_a_declaration_of_commas_is_no_row(tmp_path: Path) -> None:
+    assert rows(written(tmp_path / "a.csv", "sep=,\na,b\n1,2\n")) == {"a": ["1"], "b": ["2"]}
+
+
+@pytest.mark.parametrize("name", ["index", "level_0", "rownames", "X", "...1", "Unnamed: 0_level_0"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_first_column_that_only_counts_the_rows_is_no_feature(tmp_path: Path, name: str, first: int) -> None:
+    path = written(tmp_path / "a.csv", f"{name},x,label\n{first},5,a\n{first + 1},6,b\n")
+    assert rows(path) == {"x": ["5", "6"], "label": ["a", "b"]}
+    assert len(read_rows(path).notes) == 1
+
+
+@pytest.mark.parametrize("values", [("0", "0"), ("5", "9"), ("1", "0")])
+def test_a_column_called_index_that_counts_nothing_is_a_feature(tmp_path: Path, values: tuple[str, str]) -> None:
+    path = written(tmp_path / "a.csv", f"index,label\n{values[0]},a\n{values[1]},b\n")
+    assert rows(path) == {"index": list(values), "label": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"PK\x03\x04abc", "Excel workbook"),
+        (b"\xd0\xcf\x11\xe0", "Excel"),
+        (b"BZh9", "bzip2"),
+    ],
+)
+def test_packed_files_are_called_by_what_they_are(tmp_path: Path, content: bytes, said: str) -> None:
+    for name in ("a.csv", "a.jsonl"):
+        with pytest.raises(DataError, match=f"it is no text but .*{said}"):
+            read_rows(written(tmp_path / name, content * 9))
+
+
+def test_a_folder_that_spark_wrote_is_no_folder_of_images(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").mkdir()
+    with pytest.raises(DataError, match="folder of parts, as Spark writes one"):
+        load(str(tmp_path / "x.parquet"))
+
+
+def test_columns_of_types_that_nobody_asks_for_are_left_out(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    from securekd.data.sources import open_source
+
+    kinds = pa.map_(pa.string(), pa.int64())
+    path = parquet(tmp_path / "a.parquet", x=pa.array([1, 2]), m=pa.array([[("a", 1)], None], kinds))
+    opened = open_source(path)
+    assert opened.data.column_names == ["x"]
+    assert len(opened.notes) == 1
+    assert "'m'" in opened.notes[0]
+
+
+def test_whole_numbers_beside_nan_stay_exact(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", "".join(f'{{"x": {2**60 + i}}}\n' for i in range(3)) + '{"x": NaN}\n')
+    assert names(load(str(path)), "x") == [str(2**60 + i) for i in range(3)] + [None]
+    assert names(load(str(written(tmp_path / "b.jsonl", '{"c": "a"}\n{"c": NaN}\n'))), "c") == ["a", None]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_line_ends_of_jsonl(tmp_path: Path, ending: str) -> None:
+    path = written(tmp_path / "a.jsonl", f'{{"x": "\u2028"}}{ending}{{"x": "b"}}{ending}')
+    assert rows(path) == {"x": ["\u2028", "b"]}
+
+
+def test_what_json_can_write_and_no_text_can_hold_is_refused_by_column(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="column 'x'"):
+        read_rows(written(tmp_path / "a.jsonl", '{"x": "\\ud800"}\n'))
