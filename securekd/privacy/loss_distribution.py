@@ -201,18 +201,18 @@ def _rare_above(law: Cumulants, order: float) -> float:
 
 def _epsilon(stepped: Sequence[GriddedStep], grid: float, window: _Window, saddle: Saddle, delta: float) -> float:
     order, count = saddle.order, sum(s.count for s in stepped)
-    size = 1 << math.ceil(math.log2((window.high - window.low) / grid + 1))  # few sizes: the transform keeps its tables
+    points = max((window.high - window.low) / grid + 1, FEWEST_POINTS)
+    size = 1 << math.ceil(math.log2(points))  # a power of two: the transform keeps tables of its last sizes
     start = math.floor(window.low / grid)
     centre, composed, error = _composed(stepped, order, grid, size)
-    # Rounding can have taken from each probability as much as this.
-    masses = np.maximum(np.roll(composed, centre - start), 0.0) + error
+    masses = np.maximum(np.roll(composed, centre - start), 0.0)
     losses = grid * (start + np.arange(size))
     log_scale = sum(s.count * s.cumulant(order, grid) for s in stepped) - order * saddle.epsilon
     if log_scale > 600:  # an order that fits nothing
         return math.inf
     # All masses are positive: where one step's are off by a share, the composed ones are by as many shares as steps.
     scale = math.exp(log_scale + count * _ERROR_OF_MASS)
-    weighted = masses * np.exp(np.minimum(-order * (losses - saddle.epsilon), 600.0))
+    factors = np.exp(np.minimum(-order * (losses - saddle.epsilon), 300.0))
     end = grid * (start + size)
     beyond = sum(s.count * s.cumulant(order + window.more, grid) for s in stepped) - (order + window.more) * end
     lost = sum(s.count * s.lost for s in stepped) + math.exp(min(beyond, 0.0))
@@ -220,7 +220,9 @@ def _epsilon(stepped: Sequence[GriddedStep], grid: float, window: _Window, saddl
     def excess(epsilon: float) -> float:
         above = slice(max(0, math.floor(epsilon / grid) - start), None)
         shares = np.maximum(-np.expm1(epsilon - losses[above]), 0.0)
-        return scale * float(np.dot(weighted[above], shares)) + lost - delta
+        # Rounding can have taken as much as the last term (Cauchy and Schwarz).
+        taken = error * float(np.linalg.norm(factors[above] * shares))
+        return scale * (float(np.dot(masses[above], factors[above] * shares)) + taken) + lost - delta
 
     least, most = max(0.0, float(losses[0])), float(losses[-1])
     if excess(most) > 0:
@@ -234,7 +236,7 @@ def _composed(stepped: Sequence[GriddedStep], order: float, grid: float, size: i
     """The tilted composition, modulo `size`.
 
     Returns:
-        The index that stands first, the probabilities (size,), and a bound on the error of each.
+        The index that stands first, the probabilities (size,), and a bound on the L2 norm of their errors.
     """
     error = 4 * _UNIT * math.log2(size)  # of each Fourier coefficient of one step, whose masses add up to 1
     centre, log_bound, relative = 0, np.zeros(size // 2 + 1), np.zeros(size // 2 + 1)
@@ -249,6 +251,7 @@ def _composed(stepped: Sequence[GriddedStep], order: float, grid: float, size: i
         log_bound += s.count * np.log(larger)
         relative += s.count / larger
     composed = fft.irfft(spectrum, size)
-    # |a^n - b^n| ≤ n·|a - b|·max(|a|, |b|)^(n-1), for the power and once more for the transforms back; a mean of these.
-    bound = 2 * error * np.exp(log_bound) * (relative + 1)
-    return centre, composed, float(2 * bound.sum() / size)
+    # |aⁿ − bⁿ| ≤ n·|a − b|·max(|a|, |b|)ⁿ⁻¹ for each coefficient; a transform keeps the L2 norm but for √size, and errs
+    # by a share of it (Higham 2002, theorem 24.2).
+    coefficients = error * np.exp(log_bound) * (relative + 1)
+    return centre, composed, float(math.sqrt(2 / size) * np.linalg.norm(coefficients))
