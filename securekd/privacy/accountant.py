@@ -196,7 +196,11 @@ def _dp_sgd_epsilon(events: tuple[tuple[DpSgdEvent, int], ...], neighbours: Neig
     merged = _merged(events)
     if _ever_sampled(merged) <= delta:
         return 0.0
-    by_losses = max(loss_epsilon(steps, delta) for steps in _directions(merged, neighbours))
+    by_losses = 0.0
+    for steps in _directions(merged, neighbours):
+        highest = sum(s.count * s.pair.highest_loss for s in steps)
+        if highest > by_losses:
+            by_losses = max(by_losses, min(highest, loss_epsilon(steps, delta)))
     if math.isfinite(by_losses):
         return min(by_losses, math.inf if neighbours == "replace_one" else _renyi_epsilon(merged, delta))
     # Sampling only helps: laws that are mixed with one another are no easier to tell apart.

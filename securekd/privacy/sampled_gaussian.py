@@ -41,6 +41,11 @@ class Pair:
     noise: float
     direction: Direction
 
+    @property
+    def highest_loss(self) -> float:
+        """What no loss exceeds: an example that was added was perhaps not sampled, whatever is seen."""
+        return -math.log1p(-self.rate) if self.direction == "add" and self.rate < 1 else math.inf
+
     def loss(self, x: np.ndarray) -> np.ndarray:
         """Privacy loss log P/Q at x."""
         if self.direction == "remove":
