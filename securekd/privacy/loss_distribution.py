@@ -28,7 +28,7 @@ from securekd.privacy.sampled_gaussian import Steps
 # The grid adds at most about this share to ε, unless it would have more than so many points.
 TOLERANCE = 1e-4
 FEWEST_POINTS = 1 << 12
-MOST_POINTS = 1 << 21
+MOST_POINTS = 1 << 20
 # Share of δ that goes to losses which are cut off, on either side of anything.
 _CUT = 1e-6
 # Share of the tilted composition that may lie outside of the window.
