@@ -15,6 +15,7 @@ from securekd.record import GuaranteeRecord, Result
 from securekd.terminal import Screen, escape, progress_bar, say, say_json
 
 if TYPE_CHECKING:  # accounting is not needed for help
+    from securekd.plan import Plan
     from securekd.privacy.accountant import Guarantee
 
 VIEW_WORDS = {"server": "the server", "clients": "the clients", "public": "the public"}
@@ -57,7 +58,10 @@ def dry_run(experiment: Experiment, *, as_json: bool) -> None:
         console.print(f"data: {note}")
     console.print(f"server sees: {shown.server_sees}")
     multiplier = shown.dp_sgd_noise_multiplier
-    console.print("training: " + ("no DP" if multiplier is None else f"DP-SGD with noise multiplier {multiplier:.4g}"))
+    console.print(
+        "training: "
+        + ("no DP" if multiplier is None else f"DP-SGD with noise multiplier {multiplier:.4g}{_why_least(plan)}")
+    )
     for one in shown.releases:
         console.print(
             f"release: {one.values} values in steps of {one.step:.3g}, {one.mechanism} noise of {one.noise:.4g} from "
@@ -72,6 +76,19 @@ def dry_run(experiment: Experiment, *, as_json: bool) -> None:
     console.print(f"audit: {_asked_of(experiment.audit)}")
     console.print(
         f"adding releases up takes about {shown.aggregation_s:.2g} s over the run, as a rehearsal with zeros did"
+    )
+
+
+def _why_least(plan: "Plan") -> str:
+    """Why a noise multiplier is as small as they come, where it is."""
+    from securekd.privacy.accountant import needs_no_noise
+
+    privacy, rounds = plan.experiment.privacy, plan.experiment.rounds
+    if plan.dp is None or not needs_no_noise(plan.dp.sampling_rate, plan.dp.steps * rounds, privacy.delta):
+        return ""
+    return (
+        f", the least that is taken: no noise is needed at δ = {privacy.delta:g}, "
+        "since an example is as rarely sampled at all; lower privacy.delta"
     )
 
 

@@ -1,16 +1,19 @@
 """From the ledger to ε: the only place where a privacy loss is computed.
 
-DP-SGD is composed by dp-accounting's privacy loss distributions, checked against Rényi divergences; Gaussian releases
-by their exact curve; integer noise, and mixtures, by Rényi divergences. Clients hold disjoint records, so an example's
+DP-SGD is composed by privacy loss distributions on a grid that follows the problem, or by Rényi divergences where those
+give less, and checked against a saddle-point integral; Gaussian releases by their exact curve; integer noise, and
+mixtures, by Rényi divergences. Clients hold disjoint records, so an example's
 ε is the largest over clients, not their sum; a client's ε is its own too.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+from scipy.optimize import brentq
 
 from securekd.errors import BudgetError, RunError
 from securekd.privacy.events import (
@@ -28,10 +31,14 @@ from securekd.privacy.events import (
 )
 from securekd.privacy.gaussian import gaussian_epsilon
 from securekd.privacy.ledger import LedgerFile
+from securekd.privacy.loss_distribution import LEAST_NOISE, loss_epsilon
 from securekd.privacy.renyi import epsilon_of
+from securekd.privacy.saddle_point import Cumulants, saddle_at, saddle_delta
+from securekd.privacy.sampled_gaussian import DIRECTIONS, Pair, Steps
 
-REPORT_GRID = 1e-4
-CALIBRATION_GRID = 1e-3
+# What DP-SGD trains with where even less would do.
+LEAST_NOISE_MULTIPLIER = 0.05
+MOST_NOISE_MULTIPLIER = 1e6
 
 # Share of δ that is set aside for what a drawn integer differs from its law.
 SAMPLER_SHARE = 1e-6
@@ -97,8 +104,7 @@ def compose_epsilon(events: Iterable[Event], neighbours: Neighbours, delta: floa
         return _release_epsilon(releases, neighbours, delta)
     steps = {e: n for e, n in counted.items() if isinstance(e, DpSgdEvent)}
     if len(steps) == len(counted):
-        # A blanked-out example leaves the number of examples, which divides each step, as it is: else it is add/remove.
-        return _dp_sgd_epsilon(tuple(sorted(steps.items(), key=repr)), neighbours, delta, REPORT_GRID)
+        return _checked(tuple(sorted(steps.items(), key=repr)), neighbours, delta)
     raise UnprovableError(f"no accountant composes {sorted({e.kind for e in counted})} under {neighbours}")
 
 
@@ -119,25 +125,47 @@ def _release_epsilon(releases: dict[ReleaseEvent, int], neighbours: Neighbours, 
 
 
 def calibrate_dp_sgd(sampling_rate: float, steps: int, epsilon: float, delta: float, neighbours: Neighbours) -> float:
-    """The smallest noise multiplier (to 0.1%) with which `steps` steps of DP-SGD stay within (ε, δ).
+    """The smallest noise multiplier (to 0.01%) with which `steps` steps of DP-SGD stay within (ε, δ).
+
+    Never below `LEAST_NOISE_MULTIPLIER`, which is all where `needs_no_noise`.
 
     Raises:
-        BudgetError: if no noise up to 10⁴ would.
+        BudgetError: if no noise up to 10⁶ would.
     """
 
-    def cost(noise_multiplier: float, grid: float = CALIBRATION_GRID) -> float:
+    def cost(noise_multiplier: float) -> float:
         event = DpSgdEvent(sampling_rate=sampling_rate, noise_multiplier=noise_multiplier, steps=steps)
-        return _dp_sgd_epsilon(((event, 1),), neighbours, delta, grid)
+        return _dp_sgd_epsilon(((event, 1),), neighbours, delta)
 
-    found = smallest_within(cost, epsilon, low=0.05, high=1.0, highest=1e4, ratio=1.001)
-    if found is None:
-        raise BudgetError(
-            f"ε = {epsilon} at δ = {delta} cannot be met with sampling rate {sampling_rate} and {steps} steps; "
-            "raise privacy.epsilon, or lower training.sampling_rate or training.epochs"
-        )
-    while cost(found, REPORT_GRID) > epsilon:
-        found *= 1.0005
+    def likely(noise_multiplier: float) -> float:
+        pair = Pair(sampling_rate, noise_multiplier, DIRECTIONS[neighbours][0])
+        return saddle_at([Cumulants.of(Steps(pair, steps), math.log(delta / steps) - 14)], delta).epsilon
+
+    least, most = LEAST_NOISE_MULTIPLIER, MOST_NOISE_MULTIPLIER
+    if needs_no_noise(sampling_rate, steps, delta) or cost(least) <= epsilon:
+        return least
+    guess = smallest_within(likely, epsilon, low=least, high=1.0, highest=most, ratio=1.01) or most
+    low, high = max(guess / 1.01, least), guess * 1.01
+    while cost(low) <= epsilon:
+        low, high = max(low / 1.1, least), low
+    while cost(high) > epsilon:
+        low, high = high, 1.1 * high
+        if high > most:
+            raise BudgetError(
+                f"ε = {epsilon} at δ = {delta} cannot be met with sampling rate {sampling_rate} and {steps} steps; "
+                "raise privacy.epsilon, or lower training.sampling_rate or training.epochs"
+            )
+    found = math.exp(
+        brentq(lambda s: min(cost(math.exp(s)) / epsilon, 10.0) - 1, math.log(low), math.log(high), xtol=5e-5)
+    )
+    while cost(found) > epsilon:
+        found *= 1.0001
     return found
+
+
+def needs_no_noise(sampling_rate: float, steps: int, delta: float) -> bool:
+    """Whether an example is so rarely sampled, in all steps together, that δ covers giving it away."""
+    return _ever_sampled({(sampling_rate, 1.0): steps}) <= delta
 
 
 def smallest_within(
@@ -164,43 +192,63 @@ def smallest_within(
 
 
 @cache
-def _dp_sgd_epsilon(
-    events: tuple[tuple[DpSgdEvent, int], ...], neighbours: Neighbours, delta: float, grid: float
-) -> float:
-    import dp_accounting as dpa
-    from dp_accounting import pld
+def _dp_sgd_epsilon(events: tuple[tuple[DpSgdEvent, int], ...], neighbours: Neighbours, delta: float) -> float:
+    merged = _merged(events)
+    if _ever_sampled(merged) <= delta:
+        return 0.0
+    by_losses = 0.0
+    for steps in _directions(merged, neighbours):
+        highest = sum(s.count * s.pair.highest_loss for s in steps)
+        if highest > by_losses:
+            by_losses = max(by_losses, min(highest, loss_epsilon(steps, delta)))
+    if math.isfinite(by_losses):
+        return min(by_losses, math.inf if neighbours == "replace_one" else _renyi_epsilon(merged, delta))
+    # Sampling only helps: laws that are mixed with one another are no easier to tell apart.
+    distance = 2.0 if neighbours == "replace_one" else 1.0
+    return gaussian_epsilon(distance * math.sqrt(sum(n / noise**2 for (_, noise), n in merged.items())), delta)
 
-    relation = {
-        "add_remove": dpa.NeighboringRelation.ADD_OR_REMOVE_ONE,
-        "zero_out": dpa.NeighboringRelation.ADD_OR_REMOVE_ONE,
-        "replace_one": dpa.NeighboringRelation.REPLACE_ONE,
-    }[neighbours]
-    accountant: Any = pld.PLDAccountant(relation, value_discretization_interval=grid)
-    merged: Counter[tuple[float, float]] = Counter()
-    for event, times in events:
-        merged[event.sampling_rate, event.noise_multiplier] += times * event.steps
-    for (rate, noise), count in merged.items():
-        gaussian = dpa.GaussianDpEvent(noise)
-        accountant.compose(dpa.PoissonSampledDpEvent(rate, gaussian) if rate < 1 else gaussian, count)
-    epsilon = float(accountant.get_epsilon(delta))
-    if neighbours != "replace_one" and grid == REPORT_GRID:
-        _cross_check(merged, delta, epsilon)
+
+def _checked(events: tuple[tuple[DpSgdEvent, int], ...], neighbours: Neighbours, delta: float) -> float:
+    """ε, beside a second accountant's δ at it: one that errs on neither side. A larger ε is no disagreement."""
+    epsilon, merged = _dp_sgd_epsilon(events, neighbours, delta), _merged(events)
+    if epsilon > 0 and min(noise for _, noise in merged) >= LEAST_NOISE:
+        lower = saddle_delta(_directions(merged, neighbours)[0], epsilon)
+        if lower is not None and lower > delta * (1 + 1e-3):
+            raise UnprovableError(f"two accountants disagree: δ = {lower:.4g} at ε = {epsilon:.4g}, not {delta:.4g}")
     return epsilon
 
 
-def _cross_check(merged: Counter[tuple[float, float]], delta: float, epsilon: float) -> None:
-    """Compare with Rényi accounting, which is never tighter: if it is, one of the two accountants is wrong."""
+def _merged(events: Iterable[tuple[DpSgdEvent, int]]) -> Counter[tuple[float, float]]:
+    """Number of steps by sampling rate and noise multiplier."""
+    merged: Counter[tuple[float, float]] = Counter()
+    for event, times in events:
+        merged[event.sampling_rate, event.noise_multiplier] += times * event.steps
+    return merged
+
+
+def _directions(merged: Mapping[tuple[float, float], int], neighbours: Neighbours) -> list[list[Steps]]:
+    return [
+        [Steps(Pair(rate, noise, direction), n) for (rate, noise), n in sorted(merged.items())]
+        for direction in DIRECTIONS[neighbours]
+    ]
+
+
+def _ever_sampled(merged: Mapping[tuple[float, float], int]) -> float:
+    """1 − Π(1 − rate)^number: the probability that an example is in any step."""
+    if any(rate == 1 for rate, _ in merged):
+        return 1.0
+    return -math.expm1(sum(n * math.log1p(-rate) for (rate, _), n in merged.items()))
+
+
+def _renyi_epsilon(merged: Mapping[tuple[float, float], int], delta: float) -> float:
     import dp_accounting as dpa
 
     renyi: Any = dpa.rdp.RdpAccountant(orders=range(2, 129))
     for (rate, noise), count in merged.items():
         gaussian = dpa.GaussianDpEvent(noise)
         renyi.compose(dpa.PoissonSampledDpEvent(rate, gaussian) if rate < 1 else gaussian, count)
-    bound = float(renyi.get_epsilon(delta))
-    if bound < 0.99 * epsilon - 0.01:
-        raise UnprovableError(
-            f"two accountants disagree: ε = {epsilon:.4g} by loss distributions, {bound:.4g} by Rényi"
-        )
+    # Each divergence is a logarithm near 0, rounded to 1e-15 or so.
+    return float(renyi.get_epsilon(delta)) + 1e-14 * sum(merged.values())
 
 
 def _guarantee(entries: Sequence[Entry], unit: Unit, view: View, ledger: LedgerFile) -> Guarantee:

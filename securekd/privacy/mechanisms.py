@@ -212,12 +212,32 @@ def mechanism_named(name: str, bounds: Bounds, *, sigma: float, step: float | No
 
 
 def fine_step(bounds: Bounds, sigma: float) -> float:
-    """A power of two at most a sixteenth of an entry's root mean square, and small against the noise.
+    """A power of two so fine that rounding adds at most 0.1% to the sensitivity, and small against the noise.
 
-    Rounding then adds at most 0.1% to the sensitivity. Noise of more than 2^14 steps would make its tables long.
+    With an entry's root mean square r = l2/√d and y = step/r, `rounded_l2` is at most l2/step times
+    √(1 + y²(1/4 + 1/(2√d)) + y/√d), whatever the dimension d; y is where that root is 1.001. Noise of more than 2^14
+    steps would make its tables long: against such noise, of more than 2^13 steps, a step may be coarser, and rounding
+    add more.
+
+    Raises:
+        SettingError: for noise that is too small to be seen in 32 bits beside the vector.
     """
-    usual = bounds.l2 / math.sqrt(bounds.dimension)
-    largest = max(min(usual / 16, sigma / 8), sigma / 2**14) if sigma else usual / 2**12
+    root = math.sqrt(bounds.dimension)
+    usual = bounds.l2 / root
+    if not sigma:
+        return _power_of_two(usual / 2**12)
+    if sigma / 8 < usual / 2**31:
+        raise SettingError(
+            f"a release noise of {sigma:.3g} hides nothing of vectors of norm {bounds.l2:.3g}, and is too small to be "
+            "drawn beside them; raise it, or take 0 for none"
+        )
+    share = 1.001**2 - 1
+    square = 1 / 4 + 1 / (2 * root)
+    finest = 2 * share / (1 / root + math.sqrt(1 / root**2 + 4 * square * share))
+    return _power_of_two(max(min(usual * min(finest, 1 / 16), sigma / 8), sigma / 2**14))
+
+
+def _power_of_two(largest: float) -> float:
     return float(2.0 ** math.floor(math.log2(largest)))
 
 

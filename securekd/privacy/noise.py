@@ -50,6 +50,8 @@ class NoiseTable:
 
     def draw(self, count: int, randomness: Csprng) -> np.ndarray:
         """`count` independent draws, int64."""
+        if not self.reach:  # a law so narrow that all but 0 is cut
+            return np.zeros(count, np.int64)
         drawn = np.empty(count, np.int64)
         for start in range(0, count, _CHUNK):  # words and places of a chunk stay in the cache
             words = randomness.words(min(_CHUNK, count - start))

@@ -104,7 +104,7 @@ def test_calibration_meets_the_target_and_wastes_little(rate: float, steps: int,
 
 def test_calibration_refuses_what_cannot_be_met() -> None:
     with pytest.raises(BudgetError, match="raise privacy.epsilon"):
-        calibrate_dp_sgd(1.0, 10, 1e-4, 1e-9, "add_remove")
+        calibrate_dp_sgd(1.0, 10, 1e-6, 1e-9, "add_remove")
 
 
 def test_examples_take_the_maximum_over_clients_not_the_sum() -> None:

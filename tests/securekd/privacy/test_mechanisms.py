@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from securekd.errors import RunError, SettingError
@@ -128,11 +128,32 @@ def test_votes_are_not_rounded_and_must_be_whole() -> None:
         mechanism.release(np.array([0.5, 1.0]), stream())
 
 
-@given(st.floats(1e-3, 1e3), st.integers(1, 100_000), st.floats(0, 1e4))
+@given(st.floats(1e-3, 1e3), st.integers(1, 100_000), st.floats(1e-6, 1e4))
+@example(1.0, 1, 1.0)
+@example(1.0, 10, 1.0)
+@example(1.0, 100, 1.0)
+@example(1.0, 100_000, 10.0)
 def test_the_fine_step_costs_next_to_nothing(l2: float, dimension: int, multiplier: float) -> None:
     bounds = Bounds(l2, l2 * math.sqrt(dimension), l2, dimension)
     mechanism = mechanism_named("skellam", bounds, sigma=multiplier * l2)
-    if 0.01 < multiplier < 10:
-        inflated = rounded_l2(bounds, mechanism.step) * mechanism.step / l2
-        assert inflated < 1.03 if dimension < 300 else inflated < 1.012
-        assert mechanism.sigma / mechanism.step <= 2**15
+    inflated = rounded_l2(bounds, mechanism.step) * mechanism.step / l2
+    assert inflated <= 1.001 or mechanism.sigma / mechanism.step > 2**13
+    assert 8 * (1 - 1e-9) <= mechanism.sigma / mechanism.step <= 2**15
+
+
+@pytest.mark.parametrize("sigma", [5e-324, 1e-300, 1e-12])
+@pytest.mark.parametrize("dimension", [1, 1000])
+def test_noise_that_is_too_small_to_be_drawn_is_refused_by_name(sigma: float, dimension: int) -> None:
+    with pytest.raises(SettingError, match=f"release noise of {sigma:.3g} hides nothing"):
+        mechanism_named("discrete_gaussian", Bounds(1.0, 32.0, 1.0, dimension), sigma=sigma)
+
+
+@pytest.mark.parametrize("name", ["skellam", "discrete_gaussian"])
+@pytest.mark.parametrize("steps", [0.01, 0.03, 0.0519, 0.0521, 0.1])
+def test_noise_of_a_small_part_of_a_step_is_released(name: str, steps: float) -> None:
+    mechanism = mechanism_named(name, BOUNDS, sigma=steps * 2.0**-6, step=2.0**-6)
+    vector = np.zeros(20_000)
+    vector[0] = 1.4
+    released = mechanism.release(vector, stream())
+    assert np.abs(released).max() <= mechanism.magnitude
+    assert abs(released[0] * 2.0**-6 - 1.4) <= 2.0**-5

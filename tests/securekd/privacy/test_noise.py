@@ -153,3 +153,12 @@ def test_skellam_noise_is_closed_under_sums() -> None:
 def test_noise_that_no_table_holds_is_refused(sigma: float) -> None:
     with pytest.raises(BudgetError, match="release.step"):
         noise_table("skellam", sigma)
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("sigma", [0.01, 0.03, 0.0516, 0.0519, 0.0521])
+def test_a_law_that_hardly_leaves_zero_is_drawn(law: str, sigma: float) -> None:
+    table = noise_table(law, sigma)
+    drawn = table.draw(1000, Csprng(b"\x09" * 32))
+    assert drawn.dtype == np.int64
+    assert np.abs(drawn).max() <= table.reach
