@@ -33,8 +33,8 @@ class UnreadableFile(ValueError):  # noqa: N818 - named after what is wrong
     """What is wrong with a file, and the remedy; the file's name is put before it."""
 
 
-def read_csv(text: str) -> "pa.Table":
-    """Read the text of a CSV file.
+def read_csv(text: str, encoding: str) -> "pa.Table":
+    """Read the text of a CSV file; its encoding is for the remedies.
 
     Without a quotation mark anywhere nothing can be read in two ways, and Arrow reads it ten times as fast. What Arrow
     does not take is read again, to say which row is wrong.
@@ -45,8 +45,8 @@ def read_csv(text: str) -> "pa.Table":
     import pyarrow as pa
 
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    text = _without_declaration(text)
-    _refuse_other_separators(text)
+    text = _without_declaration(text, encoding)
+    _refuse_other_separators(text, encoding)
     if '"' not in text:
         try:
             return _refuse_repeated_names(_unquoted(text))
@@ -55,12 +55,12 @@ def read_csv(text: str) -> "pa.Table":
     return _refuse_repeated_names(_quoted(text))
 
 
-def _without_declaration(text: str) -> str:
+def _without_declaration(text: str, encoding: str) -> str:
     """A first line `sep=,`, which Excel reads as a declaration, is none of the rows."""
     first, _, rest = text.partition("\n")
     mark = first.strip().lower().removeprefix("sep=") if first.lower().startswith("sep=") else ","
     if mark != ",":
-        raise UnreadableFile(f"its first line says that columns are set apart by {mark!r}: {_anew(mark)}")
+        raise UnreadableFile(f"its first line says that columns are set apart by {mark!r}: {_anew(mark, encoding)}")
     return rest if first.lower().startswith("sep=") else text
 
 
@@ -152,24 +152,20 @@ def _records(text: str) -> Iterator[list[str]]:
         ) from error
 
 
-def _refuse_other_separators(text: str) -> None:
+def _refuse_other_separators(text: str, encoding: str) -> None:
     """Refuse columns that are set apart by something else: most rows then have as many cells as the first, or more.
 
     Raises:
         UnreadableFile: with the remedy.
     """
-    commas = _few(text, ",")
+    commas = len(next(iter(_few(text, ",")), []))
     for mark, called in _OTHER_SEPARATORS.items():
         counts = [len(row) for row in _few(text, mark)]
-        fewest = max(3 if mark in _WEAK else 2, len(commas[0]) if commas else 0)
-        alike = sum(count == counts[0] for count in counts) if counts else 0
-        if (
-            counts
-            and counts[0] >= fewest
-            and 10 * alike >= 9 * len(counts)
-            and not (mark in _WEAK and len(commas[0]) > 1)
-        ):
-            raise UnreadableFile(f"its columns are set apart by {called}: {_anew(mark)}")
+        if not counts or counts[0] < max(2, commas) or (mark in _WEAK and (commas > 1 or counts[0] < 3)):
+            continue
+        alike = sum(count == counts[0] for count in counts) / len(counts)
+        if alike >= 0.9 or (alike > 0.5 and commas == 1):
+            raise UnreadableFile(f"its columns are set apart by {called}: {_anew(mark, encoding)}")
 
 
 def _few(text: str, mark: str) -> list[list[str]]:
@@ -178,8 +174,9 @@ def _few(text: str, mark: str) -> list[list[str]]:
     return list(itertools.islice(filter(None, found), SEEN + 1))
 
 
-def _anew(mark: str) -> str:
+def _anew(mark: str, encoding: str) -> str:
+    said = "" if encoding.startswith("utf-8") else f", encoding={encoding!r}"
     return (
-        f"save it with commas (pandas.read_csv(path, sep={mark!r}, dtype=str, keep_default_na=False).to_csv(new_path, "
-        "index=False) changes no cell)"
+        f"save it with commas (pandas.read_csv(path, sep={mark!r}, dtype=str, keep_default_na=False{said})"
+        ".to_csv(new_path, index=False) changes no cell)"
     )

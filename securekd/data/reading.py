@@ -39,6 +39,8 @@ DIGITS = 15
 LONGEST_SAID = 300
 """Characters of a library's message that an error repeats: some print what they read."""
 
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -83,6 +85,11 @@ def first_line(error: BaseException) -> str:
     return said if len(said) <= LONGEST_SAID else f"{said[:LONGEST_SAID]}..."
 
 
+def encoding_of(content: bytes) -> str:
+    """The encoding that a byte-order mark names; UTF-8 without one."""
+    return next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+
+
 def decoded(content: bytes) -> str:
     """The text of a file in UTF-8, or in UTF-16 or UTF-32 with its mark.
 
@@ -92,7 +99,7 @@ def decoded(content: bytes) -> str:
     packed = next((name for mark, name in _PACKED.items() if content.startswith(mark)), None)
     if packed is not None:
         raise UnreadableFile(f"it is no text but {packed}: unpack it, or save it as text")
-    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    encoding = encoding_of(content)
     if encoding == "utf-8" and b"\0" in content[:1024]:
         raise UnreadableFile("it holds zero bytes, as UTF-16 without a mark or a binary file does: save it as UTF-8")
     try:
@@ -119,9 +126,11 @@ def _tidied(table: "pa.Table") -> Rows:
             _refuse_data(table.column(place), place, name)
             notes.append(f"column {place + 1} ({name!r}), which only numbers or names the rows, was left out")
     names = [bare(table.column_names[place]) for place in kept]
-    unnameable = [name for name in names if "\0" in name]
+    unnameable = [name for name in names if _CONTROL.search(name)]
     if unnameable:
-        raise UnreadableFile(f"column {unnameable[0]!r} has a zero byte in its name: rename it")
+        raise UnreadableFile(
+            f"column {unnameable[0][:40]!r} has control characters in its name: rename it, or save the file as UTF-8"
+        )
     twice = sorted(name for name in set(names) if names.count(name) > 1)
     if twice:
         raise UnreadableFile(f"it has more than one column {twice[0]!r}: rename one")
@@ -174,7 +183,8 @@ def _parquet(path: Path) -> "pa.Table":
 
 
 def _csv(path: Path) -> "pa.Table":
-    return read_csv(decoded(path.read_bytes()))
+    content = path.read_bytes()
+    return read_csv(decoded(content), encoding_of(content))
 
 
 def _jsonl(path: Path) -> "pa.Table":
@@ -216,17 +226,17 @@ def _column(values: list[Any], name: str) -> "pa.Array":
 
     values = [None if value is None or value != value else value for value in values]  # NaN is no value
     kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int, float, str} and str in kinds and len(kinds) > 1:
-        if any(isinstance(value, str) and number_of(value) is None for value in values):
-            raise _mixed(values, name)
-        values = [None if value is None else str(value) for value in values]
-    elif kinds == {int} and any(value is not None and not -(2**63) <= value < 2**63 for value in values):
-        values = [None if value is None else str(value) for value in values]
-    elif kinds == {int, float}:
-        values = [None if value is None else float(value) for value in values]
-    elif len(kinds) > 1:
+    texts = kinds <= {int, float, str} and str in kinds and len(kinds) > 1
+    if len(kinds) > 1 and kinds != {int, float} and not texts:
         raise _mixed(values, name)
+    if texts and any(isinstance(value, str) and number_of(value) is None for value in values):
+        raise _mixed(values, name)
+    large = kinds == {int} and any(value is not None and not -(2**63) <= value < 2**63 for value in values)
     try:
+        if texts or large:
+            values = [None if value is None else str(value) for value in values]
+        elif kinds == {int, float}:
+            values = [None if value is None else float(value) for value in values]
         return pa.array(values)
     except UNREADABLE as error:
         raise UnreadableFile(f"column {name!r}: {first_line(error)}") from error

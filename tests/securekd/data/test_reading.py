@@ -265,7 +265,7 @@ def test_numbers_and_words_for_missing_in_one_column_of_jsonl(tmp_path: Path, wo
         ('{"x": ' + "[" * 100_000 + "}\n", "line 1"),
         ('{"x": 1, " x": 2}\n', "more than one column 'x'"),
         ('{"x": [99999999999999999999]}\n', "too large"),
-        ('{"x\\u0000": 1}\n', "has a zero byte in its name"),
+        ('{"x\\u0000": 1}\n', "has control characters in its name"),
     ],
 )
 def test_unfit_jsonl(tmp_path: Path, lines: str, said: str) -> None:
@@ -322,6 +322,8 @@ def test_what_the_csv_module_writes_is_read_back(
     [
         ("sep=;\na;b\n1;2\n", "set apart by ';'"),
         ("a;b;c\n1;2;3\n" * 5 + "1;2\n" + "1;2;3\n" * 10, "set apart by semicolons"),
+        ("x;y;label\n1;2;0\n3;4\n5;6;1\n", "set apart by semicolons"),
+        ("\x1b$BL>A0\x1b(B,label\n1,a\n", "control characters in its name"),
         ("x y label\n5 1 0\n6 2 1\n", "set apart by spaces"),
         ("x^label\n5^0\n", "set apart by carets"),
         ("x:y:label\n5:1:0\n", "set apart by colons"),
@@ -353,6 +355,9 @@ def test_the_remedy_for_semicolons_changes_no_cell(tmp_path: Path) -> None:
         read_rows(path)
     remedy = str(caught.value).partition("(pandas")[2].rpartition(" changes no cell")[0]
     exec("pandas" + remedy, {"pandas": pd, "path": path, "new_path": new_path})
+    path.write_bytes(text.encode("utf-16"))
+    with pytest.raises(DataError, match="encoding='utf-16'"):
+        read_rows(path)
     assert rows(new_path) == {"plz": ["01234", "00007"], "land": ["NA", "DE"], "preis": ["6.064,4", "26,000"]}
 
 
