@@ -47,6 +47,7 @@ _UNSEEN = "\u200b\ufeff"
 _WHOLE = re.compile(r"([+-]?[0-9]+)\.0*")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?", re.IGNORECASE)
 _WRITTEN_OTHERWISE = (
+    (r"[+-]?[0-9]{1,3}(\.[0-9]{3}){2,}", "write numbers without thousands separators"),
     (r"[+-]?[0-9]{1,3}([,'’ \xa0\u2009\u202f][0-9]{2,3})*[,'’ \xa0\u2009\u202f][0-9]{3}(\.[0-9]+)?",
      "write numbers without thousands separators"),
     (r"[+-]?([0-9]{1,3}([.' \xa0][0-9]{3})+|[0-9]*),[0-9]+", "write numbers with a decimal point"),
