@@ -44,6 +44,7 @@ def test_the_points_are_points_of_the_benchmark() -> None:
     assert len(set(POINTS) & set(every)) == len(POINTS) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "steps", "epsilon", "delta"), POINTS)
 def test_noise_is_within_its_bound(rate: float, steps: int, epsilon: float, delta: float) -> None:
     row = accounting.measure(accounting.Point(rate=rate, steps=steps, epsilon=epsilon, delta=delta))
