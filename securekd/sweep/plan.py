@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from securekd.config import Tree, parse_experiment, put, quoted
 from securekd.errors import SettingError
-from securekd.experiment import Experiment, Settings
+from securekd.experiment import Experiment
 from securekd.sweep.selection import draw_number
 from securekd.sweep.settings import MOST_RUNS, Axis, Span, SweepSettings, merged
 
@@ -20,7 +21,7 @@ Role = Literal["point", "fedavg", "nonprivate"]
 Point = dict[str, Any]
 
 
-class Drawn(Settings):
+class Drawn(BaseModel):
     """What was drawn where the best run shall have a bound: both stay secret, and a later call draws neither again.
 
     Attributes:
@@ -28,8 +29,10 @@ class Drawn(Settings):
         seed: from which each run's settings are drawn; the runs are independent of each other for that.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     number: int
-    seed: int
+    seed: int  # of 128 bits, and no setting
 
 
 @dataclass(frozen=True, eq=False)
