@@ -117,15 +117,16 @@ class CohortRule:
             if alone and len(alone) < self.smallest_difference:
                 raise CohortRefused(
                     f"the cohort differs from an earlier one by {len(alone)} clients only: {sorted(alone)}",
-                    f"leave the session: at least {self.smallest_difference} must differ, or none; the input is safe "
-                    "if every client has this rule",
+                    f"leave the session: at least {self.smallest_difference} must differ, or none; unless every client "
+                    "has this rule, the input may be in the sum all the same",
                 )
         if self.batches:
             whole = frozenset().union(*(batch for batch in self.batches if batch <= cohort))
             if whole != cohort:
                 raise CohortRefused(
                     f"clients {sorted(cohort - whole)} are in the cohort without the rest of their batch",
-                    "leave the session: a batch takes part as a whole; the input is safe if every client has this rule",
+                    "leave the session: a batch takes part as a whole; unless every client has this rule, the input may "
+                    "be in the sum all the same",
                 )
 
 
