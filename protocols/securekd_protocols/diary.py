@@ -3,12 +3,17 @@
 A sum hides its inputs; two sums over nearly the same clients do not hide their difference. If cohort B is cohort A
 without one client, and inputs hardly change from round to round, the difference of the two sums is that client's input
 (So et al. 2021, "Securing Secure Aggregation", section 3). A server chooses cohorts, and dropouts choose them too, so
-the client that has to defend itself looks at each survivor set before it signs it, and refuses one that is too close to
-an earlier one.
+each client looks at a survivor set before it signs it, and refuses one that is too close to an earlier one.
 
-Two rules are offered. `smallest_difference` bounds the difference of any two sums. It says nothing about cleverer
-combinations of three or more. `batches` does: if every cohort is a union of batches that never change, then every
-linear combination of sums is constant on each batch, and nothing smaller than a batch can be singled out (section 4).
+By then its own input has been sent, masked, and its refusal stops nobody: the sum opens once `threshold` others have
+signed. So clients protect each other, or nobody. In a complete graph, and if all honest clients have the rule, any two
+survivor sets whose sums are opened differ by nothing or by `smallest_difference` clients at least; of one roster,
+2·threshold − clients − colluders − 1 honest clients may be without it, and not one more. That says nothing about
+cleverer combinations of three sums or more. `batches` do: if every cohort is a union of batches that never change, then
+every linear combination of sums is constant on each batch (section 4), and fewer than threshold − colluders honest
+clients without the rule do no harm. In a k-regular graph a malicious server opens other sums than those that clients
+sign for, so that a rule would protect nobody, and `LocalPolicy` refuses it there. SPEC.md, "Several sums", has the
+arguments.
 
 The diary also counts the invitations that a client accepts in each round, since each gives the server another graph to
 choose from, and notes under which transcript it sends each kind of message of a session, so that a client which is
@@ -44,16 +49,20 @@ _WITHOUT_STORIES = b"SKDY\x01"  # of release 0.1: sessions by round, of which no
 _LONGEST_NAME = 128
 _MOST_NAMES = 10_000
 _ID_BYTES = 32
+_MOST_ACCEPTED = 2**16 - 1  # more than any policy allows in one round
 _SENT = Struct("<B32s")  # kind and transcript of a message
 
 
 @dataclass(frozen=True)
 class CohortRule:
-    """Which survivor sets a client takes part in.
+    """Which survivor sets a client signs; what that protects, and who else must have the rule, is said above.
+
+    Clients are told apart by their names: a name stands for the same client in every session.
 
     Attributes:
         smallest_difference: Two cohorts are equal, or at least this many clients are in one of them only; 1 for no such
-            rule. Of so many clients two must be honest, so it is at least two more than colluders.
+            rule, which limits nothing. Of so many clients two must be honest, so any other is at least two more than
+            colluders.
         batches: Every cohort is a union of these; empty for no such rule. Disjoint sets of client names, each of at
             least two more than colluders.
     """
@@ -66,6 +75,11 @@ class CohortRule:
             raise BadParameter(f"smallest difference {self.smallest_difference}", "choose 1 (no rule) or more")
         if sum(map(len, self.batches)) != len(frozenset().union(*self.batches)):
             raise BadParameter("batches overlap", "put each client into one batch")
+
+    @property
+    def limits(self) -> bool:
+        """Whether there is any cohort that it refuses."""
+        return self.smallest_difference > 1 or bool(self.batches)
 
     def check_colluders(self, colluders: int) -> None:
         """Refuse a rule by which a difference of sums could be that of one honest client among colluders.
@@ -103,14 +117,16 @@ class CohortRule:
             if alone and len(alone) < self.smallest_difference:
                 raise CohortRefused(
                     f"the cohort differs from an earlier one by {len(alone)} clients only: {sorted(alone)}",
-                    f"sit this round out; at least {self.smallest_difference} must differ, or none",
+                    f"leave the session: at least {self.smallest_difference} must differ, or none; unless every client "
+                    "has this rule, the input may be in the sum all the same",
                 )
         if self.batches:
             whole = frozenset().union(*(batch for batch in self.batches if batch <= cohort))
             if whole != cohort:
                 raise CohortRefused(
                     f"clients {sorted(cohort - whole)} are in the cohort without the rest of their batch",
-                    "sit this round out; a batch takes part as a whole",
+                    "leave the session: a batch takes part as a whole; unless every client has this rule, the input may "
+                    "be in the sum all the same",
                 )
 
 
@@ -124,7 +140,7 @@ class _Noted:
 
 @dataclass
 class Diary(TakesTurns):
-    """A client's memory. Not for sharing between clients; and a copy of it is another one, which learns nothing more.
+    """A client's memory. Not for sharing between clients, and not to be copied or pickled, alone or in a policy.
 
     It grows by at most 250 bytes for each invitation accepted, of which there are as many a round as the policy allows,
     and by the survivors' names for each set signed; `forget` lets go of the former.
@@ -266,7 +282,11 @@ class Diary(TakesTurns):
 
     @classmethod
     def load(cls, data: Bytes, rule: CohortRule, *, keep: Callable[[bytes], None] | None = None) -> Diary:
-        """Read what `save` wrote, here or in release 0.1, whose sessions can be counted and not be gone on with.
+        """Read what `save` wrote, here or in release 0.1.
+
+        That release did not note how often an invitation was accepted, nor any transcript, so no further invitation is
+        accepted in a round that its diary names, and no session of it is gone on with. It named no rounds of complete
+        graphs: change releases between two rounds.
 
         Args:
             data: The bytes.
@@ -288,9 +308,9 @@ class Diary(TakesTurns):
                 diary._signed[session_id] = frozenset(name.decode() for name in names)
             for _ in range(reader.integer(4)):
                 sessions = diary._rounds.setdefault(reader.integer(8), {})
-                for _ in range(reader.count(2**16 - 1, _ID_BYTES)):
+                for _ in range(reader.count(_MOST_ACCEPTED, _ID_BYTES)):
                     session_id = reader.fixed(_ID_BYTES)
-                    sessions[session_id] = _read_noted(reader) if magic == _MAGIC else _Noted(accepted=1)
+                    sessions[session_id] = _read_noted(reader) if magic == _MAGIC else _Noted(accepted=_MOST_ACCEPTED)
             reader.finish()
             if diary._written(magic) != data:
                 raise reader.malformed("its entries are out of order or repeated")

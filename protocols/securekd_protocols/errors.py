@@ -111,7 +111,7 @@ class SignedBefore(AnsweredBefore):
 
 
 class CopyRefused(LocalProtocolError):
-    """What may happen once in a session would happen once in each copy of its participant."""
+    """What may happen once would happen once in each copy, of a session's participant as of a diary."""
 
 
 # --- theirs: single messages ------------------------------------------------------------------------------------------

@@ -141,7 +141,9 @@ def most_corrupt_neighbours(demand: GraphDemand, degree: int) -> int:
 
 
 def fewest_honest(demand: GraphDemand, choice: GraphChoice) -> int:
-    """The fewest honest inputs in any sum that can be opened, but for probability 2^−σ / restarts.
+    """The fewest honest inputs in any sum that one session can open, but for probability 2^−σ / restarts.
+
+    The graph is random and colluders are not: they are chosen before it is known.
 
     A server that follows the protocol opens one sum of at least n − D survivors. A malicious one tells parts of the
     ring different stories, and opens a sum for each: beside an honest client it contains at least 2t − k − t₁ honest

@@ -149,10 +149,14 @@ class SessionParameters:
 
     @property
     def fewest_honest(self) -> int:
-        """Fewest honest inputs in any sum that can be opened, whatever the server does: scale noise for these.
+        """Fewest honest inputs in any sum that this session can open, whatever the server does: scale noise for these.
 
         threshold − colluders in a complete graph. In a k-regular one see `graph_rule.fewest_honest`: against a
-        malicious server it is two or three, since it may open a sum for each part of the ring.
+        malicious server it is two or three, since it may open a sum for each part of the ring, and those who are
+        corrupt, or are restored without their diary, must not be chosen after the graph is known.
+
+        Of one session: where one noisy vector is given to two, the difference of their sums holds the noise of fewer,
+        without a cohort rule that of one client. Draw noise anew for each session, and account for each.
         """
         if self.graph is None:
             return self.threshold - self.colluders

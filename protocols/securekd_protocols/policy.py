@@ -49,26 +49,30 @@ class LocalPolicy:
 
     Attributes:
         server_public: Ed25519 identity key of the one server whose invitations count.
-        known: Identity key by name of every client that this one is ready to be summed with. A roster that the server
-            could fill with keys of its own invention would protect nobody.
+        known: Identity key by name of every client that this one is ready to be summed with, each key under one name. A
+            roster that the server could fill with keys of its own invention would protect nobody.
         context: What this client answers for (for distillation: transfer-set indices and class map), unhashed.
         round_number: The round that is due.
         colluders: Fewest colluding clients that the session must withstand.
         fewest_clients: Smallest roster.
-        lowest_threshold: Fewest survivors that a session may end with; `None` asks for what a complete graph needs,
-            more than half of clients and colluders together (`thresholds.majority`).
-        lowest_honest: Fewest honest clients that every sum which can be opened contains, whatever the server does.
+        lowest_threshold: Fewest survivors that clients sign for, which in a complete graph are those in the sum; `None`
+            asks for what a complete graph needs, more than half of clients and colluders together
+            (`thresholds.majority`). In a k-regular graph a malicious server opens sums of fewer: see `lowest_honest`.
+        lowest_honest: Fewest honest clients that every sum which one session can open contains, whatever the server
+            does.
         highest_magnitude: Largest magnitude, which is the clipping range in steps; `None` for any. What bounds an input
             bounds what noise has to hide.
         lowest_noise_variance: Least noise, as `SessionParameters.noise_variance` declares it.
-        malicious_server: Refuse a k-regular graph whose threshold trusts the server to follow the protocol.
+        malicious_server: Refuse a k-regular graph whose threshold trusts the server to follow the protocol, or with
+            which the diary's cohort rule does so.
         restarts: Invitations that this client accepts in one round, the same one again included; a k-regular graph must
             be made for at least as many.
         diary: What is remembered from session to session, or `None` where nothing is. Without one, neither cohorts nor
             invitations are limited, and a client that is restored from an old state is not protected.
 
     Raises:
-        BadParameter: On construction: the diary's cohort rule does not fit the colluders, or restarts are out of range.
+        BadParameter: On construction: a key is known under two names, the diary's cohort rule does not fit the
+            colluders, or restarts are out of range.
     """
 
     server_public: bytes
@@ -87,6 +91,10 @@ class LocalPolicy:
 
     def __post_init__(self) -> None:
         within("restarts", self.restarts, 1, 2**16 - 1)
+        names: dict[bytes, str] = {}
+        for name, public in self.known.items():
+            if names.setdefault(public, name) != name:  # cohorts are told apart by names
+                raise BadParameter(f"one key is known as {names[public]!r} and {name!r}", "give each key one name")
         if self.diary is not None:
             self.diary.rule.check_colluders(self.colluders)
 
@@ -102,6 +110,11 @@ class LocalPolicy:
             return
         if self.malicious_server and not parameters.graph.malicious_server:
             raise PolicyRefused("the graph's threshold trusts the server", "stay away, or trust it knowingly")
+        if self.malicious_server and self.diary is not None and self.diary.rule.limits:
+            raise PolicyRefused(
+                "a cohort rule in a k-regular graph, where a malicious server opens other sums than are signed for",
+                "ask for the complete graph, or do without: CohortRule(1) limits nothing",
+            )
         if parameters.graph.restarts < self.restarts:
             raise PolicyRefused(
                 f"a graph for {parameters.graph.restarts} restarts, at least {self.restarts} wanted",

@@ -14,32 +14,20 @@ _Result = TypeVar("_Result")
 
 
 class TakesTurns:
-    """A session's part whose methods, where marked by `in_turn`, wait for each other."""
+    """Something of which there is one, and whose methods, where marked by `in_turn`, wait for each other.
+
+    A copy could do once more what is done once, or would not know of what the other does: `copy.copy`, `copy.deepcopy`
+    and `pickle` raise `CopyRefused`.
+    """
 
     def __init__(self) -> None:
         self._turn = RLock()
-
-    def __getstate__(self) -> dict[str, object]:
-        """Everything but whose turn it is."""
-        return {name: value for name, value in self.__dict__.items() if name != "_turn"}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        """Go on with a turn of its own."""
-        self.__dict__.update(state)
-        self._turn = RLock()
-
-
-class Participant(TakesTurns):
-    """Somebody who takes part in one session, and of whom there is one: its copy could do once more what is done once.
-
-    `copy.copy`, `copy.deepcopy` and `pickle` raise `CopyRefused`.
-    """
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         """Refuse to be copied."""
         raise CopyRefused(
             f"a {type(self).__name__} was to be copied or pickled",
-            "pass the object itself on; to go on in another process, use save() and restore() where it has them",
+            "pass the object itself on; to go on in another process, save() it where it has that, then restore or load",
         )
 
 

@@ -346,6 +346,13 @@ def _() -> Vector:
     return at_client(session, "PolicyRefused", data, after="invited")
 
 
+@failure("cohort-rule-in-a-k-regular-graph")
+def _() -> Vector:
+    session = new_session(**RING)
+    data = receive(session.inbox[0].data)
+    return at_client(session, "PolicyRefused", data, after="invited", diary=Diary().save().hex(), smallest_difference=3)
+
+
 @failure("more-colluders-than-the-cohort-rule-fits")
 def _() -> Vector:
     session = new_session()

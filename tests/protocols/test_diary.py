@@ -109,7 +109,7 @@ def accept(session, diary):
 @pytest.mark.parametrize("sessions", [1, 3, 16])
 def test_accepted_invitations_are_counted(arguments, sessions):
     """Each may give the server another graph, of whatever session it is; those that are refused do not count."""
-    diary = Diary()
+    diary = Diary(CohortRule(1))
     made = [Session(**arguments, seed=bytes([i])) for i in range(sessions)]
     stranger = Session(**arguments, contexts={0: b"letters"}, policies={0: {"diary": diary}}, seed=b"other")
     for number in range(16):
@@ -125,7 +125,7 @@ def test_accepted_invitations_are_counted(arguments, sessions):
 @pytest.mark.parametrize("own", [1, 2, 15])
 def test_how_many_invitations_are_accepted_is_the_client_s_word(own):
     """The server's R can be larger, which makes the graph safer; it buys no further session."""
-    diary = Diary()
+    diary = Diary(CohortRule(1))
     policies = {0: {"diary": diary, "restarts": own}}
     made = [Session(**RING, policies=policies, seed=bytes([i])) for i in range(own + 1)]
     for session in made[:-1]:
@@ -241,9 +241,12 @@ def test_a_diary_of_release_0_1_is_read():
         diary.sign(b"s" * 32, frozenset("abcd"))
     with pytest.raises(CohortRefused):
         diary.sign(b"t" * 32, frozenset("abcd"))
-    with pytest.raises(TooManyRestarts):
-        diary.begin(7, b"new".ljust(32), 3)
+    for most in (1, 16, 2**16 - 1):  # how often those were accepted was not noted
+        for session_id in (bytes(32), b"new".ljust(32)):
+            with pytest.raises(TooManyRestarts):
+                diary.begin(7, session_id, most)
     assert Diary.load(diary.save(), CohortRule(3)) == diary
+    diary.begin(8, b"new".ljust(32), 1)  # a round that it did not name
     with pytest.raises(BadSavedState, match="sent what its diary does not know of"):
         diary.check_restored(7, bytes(32), bytes(32))
     for junk in (old_diary() + b"!", old_diary()[:-1], old_diary().replace(b"SKDY\x01", b"SKDY\x03")):

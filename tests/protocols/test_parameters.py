@@ -148,7 +148,7 @@ def test_a_policy_accepts_what_it_asks_for():
     [
         ({"server_public": b"k" * 32}, PolicyRefused),
         ({"known": {name: KNOWN[name] for name in list(KNOWN)[:4]}}, PolicyRefused),
-        ({"known": KNOWN | {"client 2": KNOWN["client 1"]}}, PolicyRefused),
+        ({"known": KNOWN | {"client 2": b"k" * 32}}, PolicyRefused),
         ({"known": {}}, PolicyRefused),
         ({"round_number": 6}, PolicyRefused),
         ({"colluders": 2}, PolicyRefused),
@@ -162,6 +162,19 @@ def test_a_policy_accepts_what_it_asks_for():
 def test_a_policy_refuses_less(policy, error):
     with pytest.raises(error):
         replace(POLICY, **policy).check(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("client 0", "client 00"), ("client 1", "Client 1"), ("client 2", "x"), ("x", "client 2")]
+)
+def test_a_key_is_known_under_one_name(one, other):
+    """Cohorts are told apart by names: under two, one client would make a difference of two."""
+    key = KNOWN.get(one) or KNOWN[other]
+    with pytest.raises(BadParameter, match=f"one key is known as '{one}' and '{other}'; give each key one name"):
+        replace(
+            POLICY, known={one: key} | {name: public for name, public in KNOWN.items() if name != one} | {other: key}
+        )
+    replace(POLICY, known=KNOWN | {"y": b"y" * 32})
 
 
 def test_a_policy_accepts_exactly_its_floors():

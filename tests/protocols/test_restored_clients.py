@@ -5,6 +5,8 @@ and the shares of that seed are made but once. A diary knows one story a session
 without diaries they recover inputs exactly, with diaries the second story is refused.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from securekd_protocols import CohortRule, Diary, LocalPolicy, MaskingClient
@@ -241,6 +243,19 @@ def test_a_diary_that_is_older_than_the_state_is_refused(stages):
         disk.data = data
         with pytest.raises(BadSavedState, match="diary"):
             restored(session, state, policy=disk.policy_of(session))
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("stages", range(1, 5))
+def test_a_client_that_had_a_diary_is_not_restored_without_one(graph, stages):
+    session = Session(**GRAPHS[graph], policies={0: {"diary": Diary(CohortRule(1))}})
+    for _ in range(stages):
+        session.stage()
+    for index in (0, 1):  # 0 with a diary, 1 without
+        policy, state = session.clients[index]._policy, session.clients[index].save()
+        restored(session, state, index, policy)
+        with pytest.raises(BadSavedState, match="diary"):
+            restored(session, state, index, replace(policy, diary=None if index == 0 else Diary(CohortRule(1))))
 
 
 def test_a_forgotten_round_is_not_gone_on_with():

@@ -161,9 +161,10 @@ def test_damaged_states_are_refused(saved, data):
     "change",
     [
         lambda body: body[:17] + b"\x01" + body[18:],  # another release
+        lambda body: body[:18] + b"\x02" + body[19:],
         lambda body: body + b"!",
         lambda body: body[:-1],
-        lambda body: body[:22] + b"UNHEARD_OF"[: len("ADVERTISED")] + body[32:],
+        lambda body: body[:23] + b"UNHEARD_OF"[: len("ADVERTISED")] + body[33:],
     ],
 )
 def test_states_of_another_make_are_refused(saved, change):

@@ -15,7 +15,7 @@ from securekd_protocols.homomorphic.messages import Input, Kind, Open, parse_fra
 from securekd_protocols.homomorphic.residues import add_residues, decode_residues, encode_residues
 from securekd_protocols.homomorphic.threshold import ThresholdParty
 from securekd_protocols.states import ServerState
-from securekd_protocols.turns import Participant, TakesTurns, in_turn
+from securekd_protocols.turns import TakesTurns, in_turn
 from tests.protocols.harness import Session
 from tests.protocols.homomorphic.harness import parties
 
@@ -92,27 +92,25 @@ def test_a_timer_that_comes_late_closes_no_later_stage():
     assert (session.server.result.total == session.expected(range(3))).all()
 
 
-def test_what_takes_turns_is_copied_with_a_turn_of_its_own():
-    diary = Diary()
-    diary.begin(1, bytes(32), 2)
-    again = pickle.loads(pickle.dumps(diary))
-    assert again == diary == copy.deepcopy(diary)
-    assert again._turn is not diary._turn
-
-
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"])
-def test_a_participant_is_not_copied(how):
-    """Each copy of a client would mask an input of its own with the same keys, each of a decryptor open a sum."""
-    session = Session(n=3)
+def test_what_there_is_one_of_is_not_copied(how):
+    """Each copy of a client would mask an input of its own with the same keys, each of a decryptor open a sum, and each
+    of a diary, alone or in a policy, would know of half of what was told."""
+    diary = Diary()
+    session = Session(n=3, policies={0: {"diary": diary}})
     made = parties(SchemeName.BFV, 3)
     party = ThresholdParty.__new__(ThresholdParty)  # OpenFHE is not there everywhere
-    participants = [*session.clients, session.server, made.clients[0], made.server, made.decryptor, party]
+    participants = [*session.clients, session.server, made.clients[0], made.server, made.decryptor, party, diary]
     for participant in participants:
         for whole in (participant, [participant], {"kept": participant}):
             if how is not copy.copy or whole is participant:
                 with pytest.raises(CopyRefused, match=type(participant).__name__):
                     how(whole)
-    assert {type(one) for one in participants} == set(Participant.__subclasses__())
+    if how is not copy.copy:
+        with pytest.raises(CopyRefused, match="Diary"):
+            how(session.clients[0]._policy)
+    how(session.clients[1]._policy)
+    assert {type(one) for one in participants} == set(TakesTurns.__subclasses__()) - {Counter}
     session.until(ServerState.FINISHED)  # and the refusal leaves them as they were
 
 

@@ -43,7 +43,7 @@ from securekd_protocols.homomorphic.seal import EncryptionKey
 from securekd_protocols.keys import AgreementKey, Identity
 from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.ring import check_vector
-from securekd_protocols.turns import Participant, in_turn
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes
 
 
@@ -55,7 +55,7 @@ class HomomorphicClientState(Enum):
     SENT = "sent"
 
 
-class HomomorphicClient(Participant):
+class HomomorphicClient(TakesTurns):
     """One client in one session.
 
     Args:

@@ -43,7 +43,7 @@ from securekd_protocols.homomorphic.residues import Residues, decode_residues
 from securekd_protocols.homomorphic.seal import DecryptionKey
 from securekd_protocols.keys import AgreementKey, Identity, check_canonical, check_order
 from securekd_protocols.randomness import RandomBytes
-from securekd_protocols.turns import Participant, in_turn
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes
 
 
@@ -64,7 +64,7 @@ class _Keys:
         self.offer = KeyOffer(self.agreement.public, self.decryption.public_key)
 
 
-class Decryptor(Participant):
+class Decryptor(TakesTurns):
     """One decryptor in one session.
 
     Args:

@@ -42,7 +42,7 @@ from securekd_protocols.homomorphic.packing import possible_sum
 from securekd_protocols.homomorphic.parameters import HomomorphicParameters
 from securekd_protocols.homomorphic.residues import Residues, add_residues, decode_residues, encode_residues
 from securekd_protocols.keys import Identity, check_canonical, check_order
-from securekd_protocols.turns import Participant, in_turn
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes
 
 _DROP = "drop the message"
@@ -72,7 +72,7 @@ class Outgoing:
     data: bytes
 
 
-class HomomorphicServer(Participant):
+class HomomorphicServer(TakesTurns):
     """The server in one session.
 
     Args:

@@ -51,7 +51,7 @@ from securekd_protocols.keys import SIGNATURE_BYTES, Identity, Label, signature_
 from securekd_protocols.parameters import Member, check_roster, index_on, sized
 from securekd_protocols.ring import check_vector
 from securekd_protocols.thresholds import FEWEST_CLIENTS
-from securekd_protocols.turns import Participant, in_turn
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes, Reader, Writer
 
 _SLOT_STEP = 1 << 17  # a plain modulus that is 1 modulo this has slots in every ring up to degree 65,536
@@ -130,7 +130,7 @@ class ThresholdSetup:
         return candidate
 
 
-class ThresholdParty(Participant):
+class ThresholdParty(TakesTurns):
     """One party in one session.
 
     Args:

@@ -59,13 +59,13 @@ from securekd_protocols.policy import LocalPolicy
 from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.ring import encode
 from securekd_protocols.states import ClientState, ClientStep, client_step
-from securekd_protocols.turns import Participant, in_turn
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes
 
 _BEFORE_INVITATION = Limits(MOST_CLIENTS, 0)
 
 
-class MaskingClient(Participant):
+class MaskingClient(TakesTurns):
     """One client in one session.
 
     Args:
@@ -136,7 +136,7 @@ class MaskingClient(Participant):
         session = self._session
         if not self._submitted:
             raise CallOutOfOrder("there is no input to save", "submit() it first")
-        return save_session(session, self._state)
+        return save_session(session, self._state, self._policy.diary is not None)
 
     @classmethod
     def restore(
@@ -153,17 +153,20 @@ class MaskingClient(Participant):
             state: What `save` gave.
             identity: The same as before.
             policy: The same as before, with the same diary: it is the diary that keeps a client which was restored from
-                an old state from telling a second story. Without one, such a client counts as a colluder.
+                an old state from telling a second story. A client that never had one counts as a colluder then.
             insecure_randomness_for_tests: See the class.
 
         Raises:
-            BadSavedState: The bytes are damaged, of another release, or of another client, or the diary is older.
+            BadSavedState: The bytes are damaged, of another release, or of another client; or the diary is older, or is
+                not there although there was one.
         """
         client = cls(identity, policy, insecure_randomness_for_tests=insecure_randomness_for_tests)
-        client._accepted, client._state = load_session(state)
+        client._accepted, client._state, had_diary = load_session(state)
         parameters = client._parameters = client._accepted.parameters
         if parameters.roster[client._accepted.index].public != identity.public:
             raise BadSavedState("the state is another client's", "restore each client with its own identity")
+        if had_diary and policy.diary is None:
+            raise BadSavedState("a client that had a diary was to be restored without", "restore it with its diary")
         if policy.diary is not None:
             transcript = client._accepted.transcript
             policy.diary.check_restored(parameters.round_number, parameters.session_id, transcript)

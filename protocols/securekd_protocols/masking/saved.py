@@ -6,10 +6,11 @@ however old a state, takes another vector. That is not all that has to happen on
 restored and masked for another, the same input is behind two sets of masks, and a malicious server can have the one
 opened through the other. It is the diary in the client's policy (`diary`) that keeps a restored client to one story a
 session: one graph, one set of keys, one set of sharers, one set of survivors. It is kept apart from the state, and must
-be at least as new. A client that is restored from an old state without its diary counts as a colluder.
+be at least as new. A state says whether its client had one, and is then not restored without. A client that never had
+one, and is restored from an old state, counts as a colluder.
 
-The format is this package's own affair and changes with its version: magic, then the session's fields in the order of
-`ClientSession`, then SHA-256 over everything before it, against damage and not against malice.
+The format is this package's own affair and changes with its version: magic, whether there is a diary, then the
+session's fields in the order of `ClientSession`, then SHA-256 over everything before it, against damage and not malice.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from securekd_protocols.shamir import SHARE_BYTES
 from securekd_protocols.states import ClientState
 from securekd_protocols.wire import Reader, Writer
 
-_MAGIC = b"SKDA SECRET STATE\x03"  # states of release 0.1 go with diaries that hold no stories
+_MAGIC = b"SKDA SECRET STATE\x04"  # states of release 0.1 go with diaries that hold no stories
 _BEFORE_MASKING = (ClientState.COMMITTED, ClientState.ADVERTISED, ClientState.SHARED)
 _PAIR_ITEM = 2 + 2 * KEY_BYTES
 _HELD_ITEM = 2 + 2 * SHARE_BYTES
@@ -48,10 +49,10 @@ class SecretState:
     secret_bytes: bytes = field(repr=False)
 
 
-def save_session(session: ClientSession, state: ClientState) -> SecretState:
-    """Encode a session and the state that its client is in."""
+def save_session(session: ClientSession, state: ClientState, has_diary: bool) -> SecretState:
+    """Encode a session, the state that its client is in, and whether the client has a diary."""
     secrets = session.secrets
-    writer = Writer().fixed(_MAGIC).blob(state.name.encode()).blob(session.parameters.encoded)
+    writer = Writer().fixed(_MAGIC).integer(has_diary, 1).blob(state.name.encode()).blob(session.parameters.encoded)
     writer.integer(session.index, 2).fixed(session.transcript)
     writer.fixed(secrets.share_key.private).fixed(secrets.mask_key.private).fixed(secrets.seed).blob(secrets.reveal)
     order = session.graph.order if isinstance(session.graph, RingGraph) else ()
@@ -74,7 +75,7 @@ def save_session(session: ClientSession, state: ClientState) -> SecretState:
     return SecretState(body + hashlib.sha256(body).digest())
 
 
-def load_session(saved: SecretState) -> tuple[ClientSession, ClientState]:
+def load_session(saved: SecretState) -> tuple[ClientSession, ClientState, bool]:
     """Decode what `save_session` made.
 
     Raises:
@@ -85,12 +86,15 @@ def load_session(saved: SecretState) -> tuple[ClientSession, ClientState]:
         raise BadSavedState(f"{len(data)} bytes that are no whole saved client of this release", "leave the session")
     reader = Reader(data[len(_MAGIC) : -HASH_BYTES], "saved client")
     try:
+        has_diary = reader.integer(1)
+        if has_diary > 1:
+            raise reader.malformed(f"{has_diary} diaries")
         state = ClientState[reader.blob(64).decode()]
         session = _read_session(reader, state)
         reader.finish()
     except (ProtocolError, KeyError, UnicodeDecodeError) as error:
         raise BadSavedState(f"a saved client that can not be read: {error}", "leave the session") from error
-    return session, state
+    return session, state, bool(has_diary)
 
 
 def _read_session(reader: Reader, state: ClientState) -> ClientSession:

@@ -51,7 +51,7 @@ from securekd_protocols.randomness import RandomBytes
 from securekd_protocols.ring import apply_masks
 from securekd_protocols.states import SERVER_STEP, GraphKind, ServerState, ServerStep, Stage, first_server_state
 from securekd_protocols.transcript import with_commitments, with_keys, with_sharers, with_survivors
-from securekd_protocols.turns import Participant, in_turn
+from securekd_protocols.turns import TakesTurns, in_turn
 from securekd_protocols.wire import Bytes
 
 _DROP = "drop the message"
@@ -83,7 +83,7 @@ class MaskedSum:
     survivors: tuple[int, ...]
 
 
-class MaskingServer(Participant):
+class MaskingServer(TakesTurns):
     """The server in one session.
 
     Args:
