@@ -130,8 +130,13 @@ def calibrate_dp_sgd(sampling_rate: float, steps: int, epsilon: float, delta: fl
     Never below `LEAST_NOISE_MULTIPLIER`, which is all where `needs_no_noise`.
 
     Raises:
-        BudgetError: if no noise up to 10⁶ would.
+        BudgetError: if no noise up to 10⁶ would, or if δ alone, at or above ε, would be the larger leak.
     """
+    if epsilon <= delta:
+        raise BudgetError(
+            f"ε = {epsilon:g} cannot be met in earnest at δ = {delta:g}, which would be the larger leak: "
+            "raise privacy.epsilon, or lower privacy.delta below it"
+        )
 
     def cost(noise_multiplier: float) -> float:
         event = DpSgdEvent(sampling_rate=sampling_rate, noise_multiplier=noise_multiplier, steps=steps)

@@ -107,6 +107,12 @@ def test_calibration_refuses_what_cannot_be_met() -> None:
         calibrate_dp_sgd(1.0, 10, 1e-6, 1e-9, "add_remove")
 
 
+@pytest.mark.parametrize(("epsilon", "delta"), [(1e-6, 1e-5), (1e-5, 1e-5)])
+def test_an_epsilon_that_delta_outweighs_is_refused(epsilon: float, delta: float) -> None:
+    with pytest.raises(BudgetError, match="cannot be met in earnest .* lower privacy.delta"):
+        calibrate_dp_sgd(0.1, 10, epsilon, delta, "add_remove")
+
+
 def test_examples_take_the_maximum_over_clients_not_the_sum() -> None:
     strong = DpSgdEvent(sampling_rate=0.01, noise_multiplier=2.0, steps=100)
     both = found(ledger(entry("a"), entry("b"), entry("c", event=strong)), "example", "server")
