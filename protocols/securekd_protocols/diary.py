@@ -125,8 +125,8 @@ class CohortRule:
             if whole != cohort:
                 raise CohortRefused(
                     f"clients {sorted(cohort - whole)} are in the cohort without the rest of their batch",
-                    "leave the session: a batch takes part as a whole; unless every client has this rule, the input may "
-                    "be in the sum all the same",
+                    "leave the session: a batch takes part as a whole; unless every client has this rule, the input "
+                    "may be in the sum all the same",
                 )
 
 
