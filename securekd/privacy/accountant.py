@@ -124,6 +124,10 @@ def _release_epsilon(releases: dict[ReleaseEvent, int], neighbours: Neighbours, 
     return epsilon
 
 
+NEXT_TO_ONE = 1e-6
+"""Sampling rates nearer to 1 than this count as 1."""
+
+
 def calibrate_dp_sgd(sampling_rate: float, steps: int, epsilon: float, delta: float, neighbours: Neighbours) -> float:
     """The smallest noise multiplier (to 0.01%) with which `steps` steps of DP-SGD stay within (ε, δ).
 
@@ -132,12 +136,6 @@ def calibrate_dp_sgd(sampling_rate: float, steps: int, epsilon: float, delta: fl
     Raises:
         BudgetError: if no noise up to 10⁶ would, or if δ alone, at or above ε, would be the larger leak.
     """
-    if epsilon <= delta:
-        raise BudgetError(
-            f"ε = {epsilon:g} cannot be met in earnest at δ = {delta:g}, which would be the larger leak: "
-            "raise privacy.epsilon, or lower privacy.delta below it"
-        )
-
     def cost(noise_multiplier: float) -> float:
         event = DpSgdEvent(sampling_rate=sampling_rate, noise_multiplier=noise_multiplier, steps=steps)
         return _dp_sgd_epsilon(((event, 1),), neighbours, delta)
@@ -149,6 +147,11 @@ def calibrate_dp_sgd(sampling_rate: float, steps: int, epsilon: float, delta: fl
     least, most = LEAST_NOISE_MULTIPLIER, MOST_NOISE_MULTIPLIER
     if needs_no_noise(sampling_rate, steps, delta) or cost(least) <= epsilon:
         return least
+    if epsilon <= delta:
+        raise BudgetError(
+            f"ε = {epsilon:g} cannot be met in earnest at δ = {delta:g}, which would be the larger leak: "
+            "raise privacy.epsilon, or lower privacy.delta below it"
+        )
     guess = smallest_within(likely, epsilon, low=least, high=1.0, highest=most, ratio=1.01) or most
     low, high = max(guess / 1.01, least), guess * 1.01
     while cost(low) <= epsilon:
@@ -201,6 +204,11 @@ def _dp_sgd_epsilon(events: tuple[tuple[DpSgdEvent, int], ...], neighbours: Neig
     merged = _merged(events)
     if _ever_sampled(merged) <= delta:
         return 0.0
+    # Sampling only helps: laws that are mixed with one another are no easier to tell apart.
+    distance = 2.0 if neighbours == "replace_one" else 1.0
+    unsampled = distance * math.sqrt(sum(n / noise**2 for (_, noise), n in merged.items()))
+    if all(rate == 1.0 for rate, _ in merged):
+        return gaussian_epsilon(unsampled, delta)
     by_losses = 0.0
     for steps in _directions(merged, neighbours):
         highest = sum(s.count * s.pair.highest_loss for s in steps)
@@ -208,9 +216,7 @@ def _dp_sgd_epsilon(events: tuple[tuple[DpSgdEvent, int], ...], neighbours: Neig
             by_losses = max(by_losses, min(highest, loss_epsilon(steps, delta)))
     if math.isfinite(by_losses):
         return min(by_losses, math.inf if neighbours == "replace_one" else _renyi_epsilon(merged, delta))
-    # Sampling only helps: laws that are mixed with one another are no easier to tell apart.
-    distance = 2.0 if neighbours == "replace_one" else 1.0
-    return gaussian_epsilon(distance * math.sqrt(sum(n / noise**2 for (_, noise), n in merged.items())), delta)
+    return gaussian_epsilon(unsampled, delta)
 
 
 def _checked(events: tuple[tuple[DpSgdEvent, int], ...], neighbours: Neighbours, delta: float) -> float:
@@ -227,7 +233,9 @@ def _merged(events: Iterable[tuple[DpSgdEvent, int]]) -> Counter[tuple[float, fl
     """Number of steps by sampling rate and noise multiplier."""
     merged: Counter[tuple[float, float]] = Counter()
     for event, times in events:
-        merged[event.sampling_rate, event.noise_multiplier] += times * event.steps
+        # A larger rate is never more private (joint convexity), and next to 1 its distance from 1 has no digits left.
+        rate = 1.0 if event.sampling_rate > 1 - NEXT_TO_ONE else event.sampling_rate
+        merged[rate, event.noise_multiplier] += times * event.steps
     return merged
 
 
@@ -252,8 +260,10 @@ def _renyi_epsilon(merged: Mapping[tuple[float, float], int], delta: float) -> f
     for (rate, noise), count in merged.items():
         gaussian = dpa.GaussianDpEvent(noise)
         renyi.compose(dpa.PoissonSampledDpEvent(rate, gaussian) if rate < 1 else gaussian, count)
-    # Each divergence is a logarithm near 0, rounded to 1e-15 or so.
-    return float(renyi.get_epsilon(delta)) + 1e-14 * sum(merged.values())
+    # Each divergence is a logarithm near 0, rounded to 1e-15 or so, and a sum of them that is rounded to 0 would count
+    # as nothing at all: one more Gaussian, of divergence α/2 · 1e-14 for each step, covers what rounding took.
+    renyi.compose(dpa.GaussianDpEvent(1e7 / math.sqrt(sum(merged.values()))))
+    return float(renyi.get_epsilon(delta))
 
 
 def _guarantee(entries: Sequence[Entry], unit: Unit, view: View, ledger: LedgerFile) -> Guarantee:

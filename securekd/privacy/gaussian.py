@@ -18,16 +18,17 @@ def gaussian_delta(epsilon: float, mu: float) -> float:
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
-    """The smallest ε ≥ 0 at which the Gaussian mechanism with μ = Δ/σ is (ε, δ)-DP."""
+    """The smallest ε ≥ 0 at which the Gaussian mechanism with μ = Δ/σ is (ε, δ)-DP, rounded up."""
     if gaussian_delta(0.0, mu) <= delta:
         return 0.0
     high = mu * mu / 2 + mu * math.sqrt(2 * math.log(2 / delta)) + 1.0  # the zCDP bound, which is never too small
-    return float(brentq(lambda epsilon: gaussian_delta(epsilon, mu) - delta, 0.0, high, xtol=1e-9 * max(1.0, high)))
+    near = 1e-12 * max(1.0, high)
+    return float(brentq(lambda epsilon: gaussian_delta(epsilon, mu) - delta, 0.0, high, xtol=near)) + 4 * near
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:
-    """The largest μ = Δ/σ at which the Gaussian mechanism is (ε, δ)-DP."""
+    """The largest μ = Δ/σ at which the Gaussian mechanism is (ε, δ)-DP, rounded down."""
     low, high = 1e-9, 1.0
     while gaussian_delta(epsilon, high) < delta:
         low, high = high, 2 * high
-    return float(brentq(lambda mu: gaussian_delta(epsilon, mu) - delta, low, high, xtol=1e-12))
+    return float(brentq(lambda mu: gaussian_delta(epsilon, mu) - delta, low, high, xtol=1e-12)) * (1 - 1e-9)

@@ -96,4 +96,5 @@ def _amplified(order: int, q: float, losses: np.ndarray) -> float:
         + np.where(chosen > 2, np.log(3.0), 0.0)
     )
     first = (order - 1) * np.log1p(-q) + np.log(order * q - q + 1)
-    return max(0.0, float(logsumexp(np.append(log_terms, first)))) / (order - 1)
+    # A logarithm near 0 is rounded to 1e-15 or so: what that takes must not make a small divergence none.
+    return (max(0.0, float(logsumexp(np.append(log_terms, first)))) + 1e-14) / (order - 1)

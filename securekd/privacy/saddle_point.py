@@ -63,9 +63,17 @@ class Cumulants:
         """Without what lies in P's tails of e^log_tail, for orders with imaginary parts up to about `imaginary`."""
         pair = steps.pair
         low, high = pair.ends(log_tail)
-        step = min(pair.noise, 4 * pair.noise**2, 16 * pair.noise**2 / max(imaginary, 1e-9)) / _POINTS
-        x = low + step * np.arange(math.ceil((high - low) / step) + 1)
+        step = (high - low) / cls.points(steps, log_tail, imaginary)
+        x = low + step * np.arange(cls.points(steps, log_tail, imaginary) + 1)
         return cls(steps.count, pair.log_density(x) + math.log(step), pair.loss(x))
+
+    @staticmethod
+    def points(steps: Steps, log_tail: float, imaginary: float = 0.0) -> int:
+        """Into how many parts `of` cuts the line."""
+        pair = steps.pair
+        low, high = pair.ends(log_tail)
+        step = min(pair.noise, 4 * pair.noise**2, 16 * pair.noise**2 / max(imaginary, 1e-9)) / _POINTS
+        return math.ceil((high - low) / step)
 
     def moments(self, order: float) -> np.ndarray:
         """K, K' and K'' of all steps at a real order."""
@@ -133,6 +141,8 @@ def saddle_delta(steps: Sequence[Steps], epsilon: float, work: float = WORK) -> 
     scale = math.exp(value - order * epsilon) / (order * (order + 1))
     before = None
     while True:
+        if sum(Cumulants.points(s, _LOG_TAIL, end) for s in steps) > work / 128:
+            return None
         found = _integral([Cumulants.of(s, _LOG_TAIL, end) for s in steps], order, epsilon, end, work)
         if found is None or (before is not None and abs(found - before) <= _ACCURACY * abs(found)):
             return None if found is None else scale * found

@@ -18,7 +18,7 @@ from securekd.privacy.accountant import (
     needs_no_noise,
 )
 from securekd.privacy.events import DpSgdEvent
-from securekd.privacy.gaussian import gaussian_delta, gaussian_epsilon
+from securekd.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_mu
 from securekd.privacy.loss_distribution import TOLERANCE, loss_epsilon
 from securekd.privacy.saddle_point import saddle_delta, saddle_epsilon
 from securekd.privacy.sampled_gaussian import Pair, Steps
@@ -199,3 +199,40 @@ def test_noise_is_found_up_to_a_million() -> None:
     assert 1e5 < calibrate_dp_sgd(0.9, 100, 1e-4, 1e-12, "add_remove") < 1e6
     with pytest.raises(BudgetError, match="raise privacy.epsilon"):
         calibrate_dp_sgd(0.9, 100, 1e-5, 1e-12, "add_remove")
+
+
+@pytest.mark.parametrize("steps", [1000, 10**5])
+def test_divergences_that_are_rounded_to_nothing_still_count(steps: int) -> None:
+    """Each step is rounded to a divergence of 0, and all together were reported as ε = 1e-14 a step."""
+    event = DpSgdEvent(sampling_rate=1e-5, noise_multiplier=1e5, steps=steps)
+    lower = saddle_epsilon([Steps(Pair(1e-5, 1e5, "remove"), steps)], 1e-15)
+    assert lower is None or compose_epsilon([event], "add_remove", 1e-15) >= lower
+    assert compose_epsilon([event], "add_remove", 1e-15) > 1e-12 * steps
+    assert gaussian_delta(1e-11, 1e-5 * math.sqrt(steps) / 1e5) > 1e-15
+
+
+@pytest.mark.parametrize(("rate", "noise", "steps", "delta"), [(1e-6, 1.0, 1, 1e-7), (1e-10, 0.8, 1000, 1e-10)])
+def test_rare_sampling_takes_no_memory(rate: float, noise: float, steps: int, delta: float) -> None:
+    import tracemalloc
+
+    tracemalloc.start()
+    try:
+        assert epsilon(rate, noise, steps, delta) > 0
+        assert tracemalloc.get_traced_memory()[1] < 500e6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("neighbours", ["add_remove", "replace_one"])
+@pytest.mark.parametrize("apart", [0.0, 2**-52, 1e-12, 1e-8])
+def test_a_rate_next_to_one_counts_as_one(apart: float, neighbours: str) -> None:
+    exact = gaussian_epsilon((2.0 if neighbours == "replace_one" else 1.0) / 0.24, 0.0107)
+    assert epsilon(1 - apart, 0.24, 1, 0.0107, neighbours) == exact
+
+
+@pytest.mark.parametrize(("mu", "delta"), [(2.624723053082316e-5, 1e-6), (1.0, 1e-5), (30.0, 1e-12), (1e-4, 1e-5)])
+def test_the_gaussian_curve_is_rounded_up_and_its_inverse_down(mu: float, delta: float) -> None:
+    found = gaussian_epsilon(mu, delta)
+    assert gaussian_delta(found, mu) <= delta
+    assert gaussian_delta(found * (1 - 1e-6), mu) > delta
+    assert gaussian_mu(found, delta) <= mu * (1 + 1e-7)
