@@ -339,10 +339,7 @@ def _named_errors(out: Path, *, fresh: bool) -> Iterator[None]:
 def _going_on(error: TargetFailed) -> str:
     """How an audit goes on of which something is kept; what it was begun with cannot change."""
     if isinstance(error, BadAnswer):
-        return (
-            "what was answered is kept, but the same command and --resume would meet the same answer until the target "
-            "is mended; to ask otherwise, begin anew in another --out"
-        )
+        return "mend the target before --resume, or begin anew in another --out"
     return "what was answered is kept: go on with the same command and --resume, or begin anew in another --out"
 
 

@@ -15,6 +15,9 @@ from securekd_attacks.targets.records import Answers, Inputs, Records, Target, c
 from securekd_attacks.targets.sides import References, Sides
 from securekd_attacks.token_signals import mean_loss
 
+_LONGEST_SHOWN = 60
+"""Characters of a record's id that an error repeats."""
+
 
 def collect(
     target: Target,
@@ -105,7 +108,7 @@ def _names(parts: Sequence[Records]) -> list[str]:
     """Each record's id, and where it stands among those that were read of its side."""
     sides = ("members", "non-members", "population")
     return [
-        f"{name} (number {place} of the {side})"
+        f"{name[:_LONGEST_SHOWN]} (number {place} of the {side})"
         for side, part in zip(sides, parts, strict=False)
         for place, name in enumerate(part.ids, start=1)
     ]

@@ -74,8 +74,7 @@ def _kind_of(array: NDArray[np.floating]) -> str:
     if below.any() and above.any():
         row = int(np.argmax(below.any(axis=1)))
         raise BadAnswer(
-            "the target's output has values below zero beside others above, and is neither probabilities nor their "
-            "logarithms",
+            "the target's output has values below zero and above, and is neither probabilities nor their logarithms",
             value=f"{array[row].min():.6g}",
             remedy="return probabilities, or log_softmax of the logits",
             row=row,
@@ -96,6 +95,8 @@ def _said(output: object) -> str:
 def _alone(output: object) -> str:
     if hasattr(output, "logits") or (isinstance(output, Mapping) and "logits" in output):
         return "return log_softmax of its logits alone, as a numpy array (n, C)"
+    if hasattr(output, "detach"):
+        return "return it as a numpy array, with .detach().float().cpu().numpy()"
     return "return one numpy array alone: log-probabilities or probabilities (n, C), or labels (n,)"
 
 
@@ -134,7 +135,7 @@ def of_probabilities(output: ArrayLike, records: int) -> Distributions:
         )
     array = np.maximum(array, 0.0)
     sums = array.sum(axis=1)
-    steps = _steps(array, sums, lambda chances: chances, "give every class, as probabilities or as log_softmax")
+    steps = _steps(array, sums, lambda chances: chances, "give every class, or log_softmax")
     with np.errstate(divide="ignore"):
         return Distributions(np.log(array / sums[:, None]), steps)
 
@@ -237,6 +238,8 @@ def _unexplained(
     """Why a row is not accepted for its rounding, and what to do, both empty where nothing is known of it."""
     if abs(total - 100.0) <= 1.0:
         return "", "divide percentages by 100"
+    if abs(total - 255.0) <= 2.0:
+        return "", "divide bytes by 255"
     shown = rounding.seen_in(row) if seen is None else seen
     if shown is None:
         return "", ""

@@ -120,6 +120,14 @@ def test_what_a_callable_returned_is_said_and_what_it_should_return(output: obje
     assert "shape ()" not in str(refused.value)
 
 
+def test_a_tensor_that_numpy_cannot_take_is_told_how_it_can() -> None:
+    torch = pytest.importorskip("torch")
+    for output in (torch.tensor(P2, requires_grad=True), torch.tensor(P2).bfloat16()):
+        with pytest.raises(BadAnswer, match=r"\(got a Tensor\); return it as .*detach\(\).float\(\).cpu\(\).numpy\(\)"):
+            told_apart(output, 2)
+        told_apart(output.detach().float().cpu().numpy(), 2)
+
+
 @pytest.mark.parametrize(
     ("bad", "why"),
     [

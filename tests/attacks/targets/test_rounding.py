@@ -121,6 +121,7 @@ def test_the_bound_is_half_a_step_for_each_class(row: list[float], explained: bo
     [
         ([60.0, 30.0, 10.0], "divide percentages by 100"),
         ([33.3, 33.3, 33.3], "divide percentages by 100"),
+        ([200.0, 50.0, 5.0], "divide bytes by 255"),
         ([3.0, 0.0, 0.0], "give every class"),
         ([0.4, 0.3, 0.2], "give every class"),  # one decimal tells too little
         ([0.0, 0.0, 0.0], "give every class"),
