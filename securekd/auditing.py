@@ -21,6 +21,7 @@ from securekd_attacks.asking import refuse_unlike
 from securekd_attacks.audit import AuditResult, audit, evaluate
 from securekd_attacks.audit_settings import AuditSettings
 from securekd_attacks.targets import (
+    BadAnswer,
     EndpointTarget,
     FolderTarget,
     FunctionTarget,
@@ -322,7 +323,9 @@ def _named_errors(out: Path, *, fresh: bool) -> Iterator[None]:
     try:
         yield
     except TargetFailed as error:
-        raise RunError(f"{error}; what was answered is kept: go on with the same command and --resume") from error
+        if fresh and _sweep(out):
+            raise RunError(f"{error}; nothing was answered yet, and nothing is kept: begin again then") from error
+        raise RunError(f"{error}; {_going_on(error)}") from error
     except OSError as error:
         if error.errno in FULL:
             raise not_written(Path(error.filename or out), error) from error
@@ -333,10 +336,19 @@ def _named_errors(out: Path, *, fresh: bool) -> Iterator[None]:
         raise DataError(str(error)) from error
 
 
-def _sweep(out: Path) -> None:
-    """Take away the folder of an audit in which nothing was answered yet."""
+def _going_on(error: TargetFailed) -> str:
+    """How an audit goes on of which something is kept; what it was begun with cannot change."""
+    if isinstance(error, BadAnswer):
+        return "mend the target before --resume, or begin anew in another --out"
+    return "what was answered is kept: go on with the same command and --resume, or begin anew in another --out"
+
+
+def _sweep(out: Path) -> bool:
+    """Take away the folder of an audit in which nothing was answered yet; whether there was none to take away."""
     answers = out / "answers"
-    if answers.is_dir() and not any(answers.rglob("*.npz")):
-        shutil.rmtree(answers)
-        if not any(out.iterdir()):
-            out.rmdir()
+    if not answers.is_dir() or any(answers.rglob("*.npz")):
+        return False
+    shutil.rmtree(answers)
+    if not any(out.iterdir()):
+        out.rmdir()
+    return True

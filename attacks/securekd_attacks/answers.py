@@ -7,7 +7,7 @@ each part (`target`, `copy-1`, `reference-a`, ...) with a `.npz` for each batch.
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,13 +90,28 @@ class AnswerStore:
 
 
 def ask_all(
-    target: Target, inputs: Inputs, store: AnswerStore, part: str, batch: int, progress: Progress | None = None
+    target: Target,
+    inputs: Inputs,
+    store: AnswerStore,
+    part: str,
+    batch: int,
+    progress: Progress | None = None,
+    names: Sequence[str] = (),
 ) -> Answers:
     """Ask a target about all records, batch by batch, and keep every answer; what is kept already is not asked.
 
+    Args:
+        target: whom to ask.
+        inputs: n records.
+        store: where answers are kept.
+        part: of the store.
+        batch: records asked about at once.
+        progress: called after every batch.
+        names: of the n records, for the error of a bad answer; none to count the batch's rows instead.
+
     Raises:
         BadSetting: the batch is below 1.
-        BadAnswer: a batch was answered in another kind than those before it.
+        BadAnswer: an answer is none, or of another kind than those before it.
         TargetFailed, DamagedStore: as in `Target.ask` and `AnswerStore.read`; what was answered stays.
     """
     if batch < 1:
@@ -107,13 +122,22 @@ def ask_all(
         rows = np.arange(start, min(start + batch, len(inputs)))
         answers = store.read(part, number)
         if answers is None:
-            answers = target.ask(taken(inputs, rows))
+            answers = _asked(target, taken(inputs, rows), names[start : start + batch])
             _refuse_other_kind(found, answers)
             store.write(part, number, answers)
         found.append(answers)
         if progress is not None:
             progress(part, number + 1, len(batches))
     return _joined(found)
+
+
+def _asked(target: Target, inputs: Inputs, names: Sequence[str]) -> Answers:
+    try:
+        return target.ask(inputs)
+    except BadAnswer as error:
+        if error.row is None or error.row >= len(names):
+            raise
+        raise error.about(names[error.row]) from error
 
 
 def in_order(answers: Answers, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> Answers:

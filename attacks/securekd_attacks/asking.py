@@ -15,6 +15,9 @@ from securekd_attacks.targets.records import Answers, Inputs, Records, Target, c
 from securekd_attacks.targets.sides import References, Sides
 from securekd_attacks.token_signals import mean_loss
 
+_LONGEST_SHOWN = 60
+"""Characters of a record's id that an error repeats."""
+
 
 def collect(
     target: Target,
@@ -41,6 +44,8 @@ def collect(
     together = _together(parts)
     rng = np.random.default_rng(settings.seed)
     order = rng.permutation(len(together))
+    names = _names(parts)
+    shuffled = [names[row] for row in order]
     store = AnswerStore.open(
         folder,
         {
@@ -53,7 +58,8 @@ def collect(
     )
 
     def ask(inputs: Inputs, part: str) -> Answers:
-        return in_order(ask_all(target, taken(inputs, order), store, part, settings.batch, progress), order)
+        asked = ask_all(target, taken(inputs, order), store, part, settings.batch, progress, shuffled)
+        return in_order(asked, order)
 
     answers = ask(together.inputs, "target")
     copies = []
@@ -96,6 +102,16 @@ def refuse_unlike(parts: Sequence[Records]) -> None:
                     raise OverlappingRecords(
                         "a record stands on two sides", value=shown, remedy="keep it on the side where it belongs"
                     )
+
+
+def _names(parts: Sequence[Records]) -> list[str]:
+    """Each record's id, and where it stands among those that were read of its side."""
+    sides = ("members", "non-members", "population")
+    return [
+        f"{name[:_LONGEST_SHOWN]} (number {place} of the {side})"
+        for side, part in zip(sides, parts, strict=False)
+        for place, name in enumerate(part.ids, start=1)
+    ]
 
 
 def _together(parts: Sequence[Records]) -> Records:

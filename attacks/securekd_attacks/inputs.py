@@ -146,4 +146,4 @@ def check_counts(name: str, hits: SupportsIndex, trials: SupportsIndex) -> tuple
 def _check_range(name: str, value: float, inside: bool, remedy: str) -> float:
     if not inside or math.isnan(value):
         raise BadSetting(f"{name} out of range", value=value, remedy=remedy)
-    return float(value)
+    return float(value) + 0.0  # no -0.0

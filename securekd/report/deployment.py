@@ -9,6 +9,7 @@ from securekd.audit_record import AttackRecord, AuditRecord, Rate, read_audit
 from securekd.files import write_atomically
 from securekd.report import numbers
 from securekd.report.page import style, template
+from securekd_attacks.targets.reading import MOST_NORMALISED
 
 KINDS = {
     "folder": "A model folder",
@@ -113,7 +114,8 @@ def rounded(record: AuditRecord) -> str | None:
         return None
     return (
         f"the probabilities of {numbers.plural(found.records, 'record')} sum to one only up to their own rounding, in "
-        f"steps of up to {found.step:.1g}; each row was divided by its sum"
+        f"steps of up to {found.step:.1g}; each row was divided by its sum, which moved no probability by more "
+        f"than about {MOST_NORMALISED:.0%} of itself"
     )
 
 

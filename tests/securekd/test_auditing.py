@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,90 @@ def test_an_endpoint_that_fails_half_way_is_resumed(folder: Path, tmp_path: Path
         record = audit_deployment(request(folder, url, manners=patient), out, resume=True)
     assert len(asked) == 2 * N - kept
     assert record.attacks[0].auc.value == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("side", ["in", "out"])
+@pytest.mark.parametrize("bad", [[0.6, 0.3], [float("nan"), 0.5], [1.1, -0.1], [None, 1.0]])
+def test_a_bad_answer_names_the_record_and_not_its_place_in_a_batch(
+    folder: Path, tmp_path: Path, side: str, bad: list[float | None]
+) -> None:
+    wrong = json.loads((folder / f"{side}.jsonl").read_text().splitlines()[6])
+
+    def answer(inputs: list[Any], _: dict[str, str]) -> Reply:
+        return ok({"probs": [bad if text == wrong["text"] else [0.6, 0.4] for text in inputs]})
+
+    name = {"in": "members", "out": "non-members"}[side]
+    with serving(answer) as url, pytest.raises(RunError, match=rf"first in record {side}-6 \(number 7 of the {name}\)"):
+        audit_deployment(request(folder, url), tmp_path / "out")
+
+
+def test_a_bad_answer_of_unnamed_records_names_the_place_in_the_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(2 * N, 3))
+    np.savez(tmp_path / "in.npz", inputs=inputs[:N], labels=np.zeros(N, dtype=int))
+    np.savez(tmp_path / "out.npz", inputs=inputs[N:], labels=np.zeros(N, dtype=int))
+
+    def answer(given: list[Any], _: dict[str, str]) -> Reply:
+        return ok({"probs": [[0.5, 0.4] if row == inputs[N + 41].tolist() else [0.6, 0.4] for row in given]})
+
+    asked = AuditRequest("", tmp_path / "in.npz", tmp_path / "out.npz")
+    with (
+        serving(answer) as url,
+        pytest.raises(RunError, match=r"\(number 42 of the non-members\) \(got 0.9") as refused,
+    ):
+        audit_deployment(replace(asked, target=url), tmp_path / "out")
+    assert len(str(refused.value)) <= 300
+
+
+def test_what_was_kept_of_a_bad_answer_and_how_to_go_on_is_true(folder: Path, tmp_path: Path) -> None:
+    """A batch too large is refused again by --resume, and a folder keeps its batch: begin anew, which works."""
+    out, calls = tmp_path / "out", [0]
+
+    def large(inputs: list[Any], headers: dict[str, str]) -> Reply:
+        calls[0] += 1
+        return probs(inputs, headers) if calls[0] <= 2 or len(inputs) < 20 else (200, b"[" * 5_000, {})
+
+    with serving(large) as url:
+        with pytest.raises(RunError, match="mend the target before --resume, or begin anew in another --out"):
+            audit_deployment(request(folder, url), out)
+        with pytest.raises(RunError, match="mend the target before --resume"):
+            audit_deployment(request(folder, url), out, resume=True)
+        smaller = request(folder, url, settings=AuditSettings(batch=16, attacks=("loss",)))
+        with pytest.raises(DataError, match="another batch"):
+            audit_deployment(smaller, out, resume=True)
+        assert audit_deployment(smaller, tmp_path / "anew").members == N
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        ((200, b"[" * 5_000, {}), "too much beside"),
+        ((307, b"", {"Location": "/elsewhere"}), "give the address"),
+        ((401, b"", {}), "bearer token"),
+        ((200, b"{}", {"Content-Encoding": "gzip"}), "compresses"),
+    ],
+)
+def test_a_target_that_never_answered_leaves_no_folder_in_the_way(
+    folder: Path, tmp_path: Path, reply: Reply, why: str
+) -> None:
+    out = tmp_path / "out"
+    with (
+        serving(lambda *_: reply) as url,
+        pytest.raises(RunError, match=f"{why}.*nothing was answered yet.*begin again"),
+    ):
+        audit_deployment(request(folder, url), out)
+    assert not out.exists()
+    with serving(probs) as url:  # another address, and the same folder
+        assert audit_deployment(request(folder, url, settings=AuditSettings(attacks=("loss",))), out).members == N
+
+
+def test_no_false_positive_rate_is_shown_below_zero(folder: Path, tmp_path: Path) -> None:
+    words = ["audit", str(folder / "signals.npz"), "--out", str(tmp_path / "out"), "--fpr", "-0.0"]
+    done = CliRunner().invoke(cli, words, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    assert "TPR at 0% FPR" in done.stdout
+    assert "-0" not in json.dumps([x.tpr_at_fpr[0].fpr for x in read_audit(tmp_path / "out").attacks])
+    assert "-0%" not in (tmp_path / "out" / "audit.html").read_text()
 
 
 def test_an_endpoint_of_labels_alone_gets_the_label_only_attack(folder: Path, tmp_path: Path) -> None:
@@ -275,6 +360,7 @@ def test_rounded_probabilities_are_noted_in_record_terminal_and_page(folder: Pat
     assert found.step == 0.001
     said = f"the probabilities of {found.records} records sum to one only up to their own rounding, in steps of up to "
     assert said in done.stdout
+    assert "moved no probability by more than about 1% of itself" in " ".join(done.stdout.split())
     page = (tmp_path / "out" / "audit.html").read_text()
     assert said in page
     assert "exact probabilities may show more" in page

@@ -4,6 +4,7 @@ Nothing is unpickled, no cell is empty, and a small file does not become a large
 """
 
 import math
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ LARGEST = 1 << 30
 """Bytes of arrays that any file may hold; a larger file may hold more, up to `INFLATES` times its own size."""
 
 INFLATES = 100
+
+_INDEX = re.compile(r"__index_level_\d+__")
+"""The column in which pandas keeps the row numbers of a table that was filtered or sorted: no signal."""
 
 LONGEST_SAID = 200
 """Characters of a library's message that an error repeats: some print what they read."""
@@ -71,10 +75,11 @@ def _announced(path: Path, name: str, file: IO[bytes]) -> int:
 def _of_parquet(path: Path) -> Mapping[str, NDArray[Any]]:
     from pyarrow import parquet, types
 
-    schema = parquet.read_schema(path)
+    schema = [field for field in parquet.read_schema(path) if not _INDEX.fullmatch(field.name)]
+    names = [field.name for field in schema]
     for field in schema:
         _refuse_type(path, field.name, field.type)
-    if len(set(schema.names)) < len(schema.names):
+    if len(set(names)) < len(names):
         raise _unfit(path, "a column of one name twice", "rename one")
     # A text that many rows share is kept once, however often it would have to be written out.
     texts = [field.name for field in schema if not types.is_dictionary(field.type) and _is_text(field.type)]
@@ -85,7 +90,7 @@ def _of_parquet(path: Path) -> Mapping[str, NDArray[Any]]:
         groups = [about.row_group(number) for number in range(about.num_row_groups)]
         parts = [group.column(column) for group in groups for column in range(about.num_columns)]
         _refuse_inflated(path, sum(max(8 * part.num_values, part.total_uncompressed_size) for part in parts))
-        table = file.read()
+        table = file.read(columns=names)
     return {name: _values(path, name, table.column(name).combine_chunks()) for name in table.column_names}
 
 

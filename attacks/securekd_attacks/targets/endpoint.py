@@ -17,12 +17,13 @@ import ipaddress
 import json
 import math
 import os
+import reprlib
 import socket
 import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
@@ -48,7 +49,9 @@ BYTES_A_VALUE = 16
 MARKS_A_RECORD, MARKS_BESIDE = 8, 4096
 """Lists, objects and quotes that an answer may hold: for each record, and beside the records."""
 
-LONGEST_SHOWN = 200
+COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
+
+LONGEST_SHOWN = 80
 """Characters of a foreign address that an error shows."""
 
 WITHOUT_CONTENT = frozenset({204, 205, 206})
@@ -170,9 +173,7 @@ class EndpointTarget:
                 return _Reply(answer.status, said=f"status {answer.status}{to}", wait=wait)
             if answer.status in WITHOUT_CONTENT:
                 raise BadAnswer("the endpoint gives no whole answer", value=f"status {answer.status}", remedy="use 200")
-            encoding = answer.getheader("Content-Encoding", "")
-            if any(each.strip().lower() not in ("", "identity") for each in encoding.split(",")):
-                raise BadAnswer("the endpoint compresses its answer", value=ascii(encoding), remedy="do not")
+            _refuse_encoded(answer)
             return _Reply(answer.status, self._read(answer))
         except (OSError, http.client.HTTPException, ValueError) as error:  # refused, reset, late, cut off, or no HTTP
             return _Reply(None, said=f"{type(error).__name__}: {ascii(str(error))[1:-1]}")
@@ -189,6 +190,34 @@ class EndpointTarget:
         if answer.length:  # what is missing of the length that was promised
             raise http.client.IncompleteRead(b"", answer.length)
         return content
+
+
+class _Final(http.client.HTTPResponse):
+    """A response after any number of interim ones, such as 103 Early Hints; the library passes over 100 alone."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        return version, (100 if 101 < status < 200 else status), reason
+
+
+def _refuse_encoded(answer: http.client.HTTPResponse) -> None:
+    named = {each.strip().lower() for each in answer.getheader("Content-Encoding", "").split(",")}
+    if named - {"", "identity"}:
+        shown = ascii(answer.getheader("Content-Encoding"))[:LONGEST_SHOWN]
+        if named & COMPRESSIONS:
+            raise BadAnswer("the endpoint compresses its answer", value=shown, remedy="answer without compression")
+        raise BadAnswer(
+            "the endpoint's Content-Encoding is no compression",
+            value=shown,
+            remedy="leave that header out; a character set stands in Content-Type",
+        )
+    transfer = answer.getheader("Transfer-Encoding", "").strip().lower()
+    if transfer not in ("", "identity", "chunked"):
+        raise BadAnswer(
+            "the endpoint encodes the transfer of its answer",
+            value=ascii(transfer)[:LONGEST_SHOWN],
+            remedy="transfer it chunked, or with a Content-Length, and without compression",
+        )
 
 
 @dataclass(frozen=True)
@@ -239,15 +268,17 @@ def _refuse_bulk(content: bytes | bytearray, records: int, largest: int) -> None
         raise _too_large(f"{values} values in {len(content)} bytes")
     if marks > most_marks:
         raise BadAnswer(
-            f"the answer is no JSON for {records} records",
-            value=f"{marks} brackets and quotes",
-            remedy="answer as documented",
+            f"the answer for {records} records has too much beside its numbers",
+            value=f"{marks} brackets and quotes, more than {most_marks}",
+            remedy="answer with a list for each record, and little else",
         )
 
 
 def _too_large(what: str) -> BadAnswer:
     return BadAnswer(
-        "the endpoint's answer is too large", value=what, remedy="ask for fewer records at once, or allow more"
+        "the endpoint's answer is too large",
+        value=what,
+        remedy="ask for fewer records at once, which is to begin anew with a smaller batch",
     )
 
 
@@ -266,25 +297,50 @@ def _tokens(found: dict[str, Any], records: int) -> Answers:
             continue
         if not isinstance(found[kind], list) or len(found[kind]) != records:
             raise BadAnswer(f"{kind} is not a list for each text", value=records, remedy="answer as documented")
-        lists[kind] = tuple(_numbers(each, kind).astype(np.float64) for each in found[kind])
-    for own, *others in zip(*lists.values(), strict=True):
+        texts = (_numbers([each], kind, row)[0] for row, each in enumerate(found[kind]))
+        lists[kind] = tuple(each.astype(np.float64) for each in texts)
+    for row, (own, *others) in enumerate(zip(*lists.values(), strict=True)):
         if any(other.shape != own.shape for other in others):
-            raise BadAnswer("tokens and their moments differ in number", value=own.shape, remedy="one for each token")
+            raise BadAnswer(
+                "tokens and their moments differ in number", value=own.shape, remedy="one for each token", row=row
+            )
     return Answers(
-        token_log_probs=tuple(reading.of_tokens(each) for each in lists["token_log_probs"]),
+        token_log_probs=tuple(reading.of_tokens(each, row) for row, each in enumerate(lists["token_log_probs"])),
         token_means=lists.get("token_means"),
         token_deviations=lists.get("token_deviations"),
     )
 
 
-def _numbers(value: Any, kind: str) -> "np.ndarray[Any, np.dtype[Any]]":
+def _numbers(value: Any, kind: str, first: int = 0) -> "np.ndarray[Any, np.dtype[Any]]":
+    """A list as numbers; its first item is the batch's record `first`."""
     try:
         array = np.asarray(value)
     except ValueError as error:  # lists of different lengths
-        raise BadAnswer(f"{kind} is no regular list", value="ragged", remedy="give lists of one length") from error
+        lengths = [len(each) if isinstance(each, list) else 0 for each in value]
+        row = next((row for row, length in enumerate(lengths) if length != lengths[0]), None)
+        raise BadAnswer(
+            f"{kind} is no regular list" + ("" if row is None else ", first"),
+            value="ragged" if row is None else f"{lengths[row]} values after {lengths[0]}",
+            remedy="give lists of one length",
+            row=None if row is None else first + row,
+        ) from error
     if array.dtype.kind not in "iuf":
-        raise BadAnswer(f"{kind} are no numbers", value=array.dtype, remedy="answer as documented")
+        row, odd = next(_no_numbers(value), (None, array.dtype))
+        raise BadAnswer(
+            f"{kind} are no numbers" + ("" if row is None else ", first"),
+            value=reprlib.repr(odd),
+            remedy="give a finite number in every place",
+            row=None if row is None else first + row,
+        )
     return array
+
+
+def _no_numbers(value: Any) -> Iterator[tuple[int, Any]]:
+    """Rows in which something is no number, and what."""
+    for row, each in enumerate(value if isinstance(value, list) else []):
+        for one in each if isinstance(each, list) else [each]:
+            if not isinstance(one, int | float) or isinstance(one, bool) or (isinstance(one, int) and abs(one) >> 63):
+                yield row, one
 
 
 def _address(url: str) -> SplitResult:
@@ -305,9 +361,13 @@ def _address(url: str) -> SplitResult:
 
 def _connect(address: SplitResult, timeout: float) -> http.client.HTTPConnection:
     host = str(address.hostname)
-    if address.scheme == "https":
-        return http.client.HTTPSConnection(host, address.port, timeout=timeout, context=ssl.create_default_context())
-    return http.client.HTTPConnection(host, address.port, timeout=timeout)
+    connection = (
+        http.client.HTTPSConnection(host, address.port, timeout=timeout, context=ssl.create_default_context())
+        if address.scheme == "https"
+        else http.client.HTTPConnection(host, address.port, timeout=timeout)
+    )
+    connection.response_class = _Final
+    return connection
 
 
 def _hang_up(connection: http.client.HTTPConnection) -> None:

@@ -129,7 +129,10 @@ class FolderTarget:
         short = [i for i, row in enumerate(rows) if len(row) < fewest]
         if short:
             raise BadAnswer(
-                "a text is too short for the model", value=repr(texts[short[0]])[:40], remedy="leave it out"
+                "a text is too short for the model",
+                value=repr(texts[short[0]])[:40],
+                remedy="leave it out",
+                row=short[0],
             )
         return rows, cut
 

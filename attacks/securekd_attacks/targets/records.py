@@ -55,7 +55,8 @@ class Records:
                 remedy="keep it once, or give records ids of their own",
             )
         if self.labels is not None and (self.labels.dtype.kind not in "iu" or int(self.labels.min()) < 0):
-            raise BadLabels("labels must be integers from 0", value=self.labels.min(), remedy="pass class indices")
+            found = self.labels.min() if self.labels.dtype.kind in "iu" else self.labels.dtype
+            raise BadLabels("labels must be integers from 0", value=found, remedy="pass class indices")
 
     def __len__(self) -> int:
         return len(self.ids)

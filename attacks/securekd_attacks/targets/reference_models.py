@@ -77,10 +77,12 @@ def from_models(
     if not folders:
         raise TargetUnusable("no model folder", value=str(folder), remedy="give one, or a folder of them")
     order = np.random.default_rng(seed).permutation(len(records))
+    names = [records.ids[row] for row in order]
     found: list[Answers] = []
     for each in folders:
         model = FolderTarget.open(each)
-        asked = ask_all(model, taken(records.inputs, order), store, f"reference-{each.name}", batch, progress)
+        part = f"reference-{each.name}"
+        asked = ask_all(model, taken(records.inputs, order), store, part, batch, progress, names)
         found.append(in_order(asked, order))
     if all(answers.token_log_probs is not None for answers in found):
         if len(found) > 1:

@@ -33,16 +33,19 @@ class Rounding:
     step: float
     spacing: Callable[[FloatArray], FloatArray]
 
-    def explains(self, rows: FloatArray, chances: Callable[[FloatArray], FloatArray]) -> NDArray[np.bool_]:
+    def explains(
+        self, rows: FloatArray, chances: Callable[[FloatArray], FloatArray], up: float = 0.5
+    ) -> NDArray[np.bool_]:
         """For each row whether some distribution rounds to it, shape (n,).
 
         Args:
             rows: shape (n, C), on the grid.
             chances: from these numbers to probabilities, increasing.
+            up: the share of a step that numbers may have lost: a half where they were rounded, one where cut off.
         """
-        half = self.spacing(np.abs(rows)) / 2.0
-        least = np.maximum(chances(rows - half), 0.0).sum(axis=1)
-        most = np.minimum(chances(rows + half), 1.0).sum(axis=1)
+        spacing = self.spacing(np.abs(rows))
+        least = np.maximum(chances(rows - (1.0 - up) * spacing), 0.0).sum(axis=1)
+        most = np.minimum(chances(rows + up * spacing), 1.0).sum(axis=1)
         slack = 2.0 * _roundoff(rows) + 1e-12
         explained: NDArray[np.bool_] = (least <= 1.0 + slack) & (most >= 1.0 - slack)
         return explained
@@ -53,6 +56,35 @@ def seen_in(values: FloatArray) -> Rounding | None:
     roundoff = _roundoff(values)
     grids = [each for each in _GRIDS if _lies_on(each, values, roundoff)]
     return max(grids, key=lambda each: sum(float(each.spacing(part).sum()) for part in _parts(values)), default=None)
+
+
+def steps_by_row(rows: FloatArray, chances: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """Each row judged alone: the step of the coarsest rounding that it shows and that explains it; 0 for none.
+
+    Args:
+        rows: shape (n, C).
+        chances: as in `Rounding.explains`.
+    """
+    steps = np.zeros(len(rows))
+    at_once = max(1, AT_ONCE // rows.shape[1])
+    for start in range(0, len(rows), at_once):
+        part = rows[start : start + at_once]
+        for grid in sorted(_GRIDS, key=lambda each: each.step):
+            fits = np.flatnonzero(_rows_on(grid, part))
+            fits = fits[grid.explains(part[fits], chances)] if fits.size else fits
+            steps[start + fits] = grid.step
+    return steps
+
+
+def _rows_on(grid: Rounding, rows: FloatArray) -> NDArray[np.bool_]:
+    sizes = np.abs(np.where(np.isfinite(rows), rows, 0.0))
+    steps = sizes / grid.spacing(sizes)
+    with np.errstate(over="ignore"):
+        narrow = [(sizes.astype(kind) == sizes).all(axis=1) for kind in (np.float16, np.float32)]
+    roundoff = np.select(narrow, [2.0**-11, 2.0**-24], 2.0**-53)[:, None]
+    on: NDArray[np.bool_] = np.abs(steps - np.rint(steps)) <= (roundoff + 2.0**-51) * steps
+    whole: NDArray[np.bool_] = np.all(on, axis=1)
+    return whole
 
 
 def _lies_on(grid: Rounding, values: FloatArray, roundoff: float) -> bool:
@@ -84,6 +116,11 @@ def _decimals(digits: int) -> Rounding:
     return Rounding(f"{digits} decimals", 10.0**-digits, lambda sizes: np.full(sizes.shape, 10.0**-digits))
 
 
+def _parts_of(whole: int) -> Rounding:
+    """Bytes: what quantised models answer in."""
+    return Rounding(f"multiples of 1/{whole}", 1.0 / whole, lambda sizes: np.full(sizes.shape, 1.0 / whole))
+
+
 def _significant(digits: int) -> Rounding:
     def spacing(sizes: FloatArray) -> FloatArray:
         told = (sizes > 0.0) & (sizes < np.inf)
@@ -107,6 +144,8 @@ _NOTHING = 1e-300
 
 _GRIDS = (
     *(kind(digits) for digits in range(FEWEST_DIGITS, MOST_DIGITS + 1) for kind in (_decimals, _significant)),
+    _parts_of(255),
+    _parts_of(256),
     _binary("bfloat16", 8, 2.0**-133),
     _binary("float16", 11, 2.0**-24),
 )

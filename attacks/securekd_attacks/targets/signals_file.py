@@ -11,6 +11,7 @@ baseline; `population` (n,), as `membership`: non-members that attacks learn fro
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,14 @@ from securekd_attacks.errors import BadLabels, ShapeMismatch, TooFewRecords
 from securekd_attacks.inputs import FloatArray, IntArray
 from securekd_attacks.references import BoolArray
 from securekd_attacks.signals import scaled_logit
-from securekd_attacks.targets import array_files, reading
+from securekd_attacks.targets import array_files, reading, remedies
 from securekd_attacks.targets.errors import BadAnswer, BadSignalsFile
 from securekd_attacks.targets.features import record_features
 from securekd_attacks.targets.records import Records, joined
 from securekd_attacks.targets.sides import References, Sides, shadow_signals
+
+_LONGEST_SHOWN = 100
+"""Characters of the names in a file that an error repeats."""
 
 _KNOWN = frozenset({*reading.OUTPUT_KINDS, "membership", "labels", "ids", "features", "population"})
 
@@ -64,15 +68,9 @@ class SignalsFile:
             BadSignalsFile: it cannot be read, lacks something, or its parts do not belong together.
         """
         found = array_files.of_file(path)
-        kinds = [name for name in reading.OUTPUT_KINDS if name in found]
-        unknown = sorted(found.keys() - _KNOWN)
-        if len(kinds) != 1 or unknown or not {"membership", "labels"} <= found.keys():
-            raise BadSignalsFile(
-                f"{path.name} does not hold what a signals file does",
-                value=", ".join(sorted(found)),
-                remedy="store one of log_probs, probs, logits, and membership and labels; see securekd audit --help",
-            )
-        log_probs, rounding = _log_probs(path, kinds[0], found[kinds[0]])
+        kind = _only_kind(path, found)
+        _refuse_turned(path, kind, found[kind], found["labels"])
+        log_probs, rounding = _log_probs(path, kind, found[kind])
         samples, models, classes = log_probs.shape
         labels = _labels(path, found["labels"], samples, classes)
         membership = _booleans(path, "membership", found["membership"], samples)
@@ -82,8 +80,13 @@ class SignalsFile:
                 f"{path.name}: membership and models disagree", value=(membership.shape, models), remedy="one for each"
             )
         population = _booleans(path, "population", found.get("population", np.zeros(samples, dtype=bool)), samples)
-        if population.ndim != 1 or bool((population & membership[:, 0]).any()):
-            raise BadSignalsFile(f"{path.name}: a member in the population", value="True", remedy="take it out")
+        if population.ndim != 1:
+            raise BadSignalsFile(f"{path.name}: population must be (n,)", value=population.shape, remedy="one for each")
+        both = np.flatnonzero(population & membership[:, 0])
+        if both.size:
+            raise BadSignalsFile(
+                f"{path.name}: a member in the population", value=f"row {both[0]}", remedy="take it out"
+            )
         return cls(
             name=path.name,
             log_probs=log_probs,
@@ -180,41 +183,100 @@ class SignalsFile:
         return np.stack([scaled_logit(self.log_probs[:, model], self.labels) for model in models])
 
 
+def _only_kind(path: Path, found: Mapping[str, NDArray[Any]]) -> str:
+    """Which of `reading.OUTPUT_KINDS` a file holds, if it holds one, all that belongs to it, and nothing else."""
+    kinds = [name for name in reading.OUTPUT_KINDS if name in found]
+    lacking = [name for name in ("membership", "labels") if name not in found]
+    if not kinds or lacking:
+        raise BadSignalsFile(
+            f"{path.name} does not hold {' and '.join(lacking) or 'one of log_probs, probs, logits'}",
+            value=", ".join(sorted(found))[:_LONGEST_SHOWN],
+            remedy="store one of log_probs, probs, logits, and membership and labels; see securekd audit --help",
+        )
+    if len(kinds) > 1:
+        raise BadSignalsFile(f"{path.name} holds one thing twice", value=" and ".join(kinds), remedy="store one")
+    unknown = sorted(found.keys() - _KNOWN)
+    if unknown:
+        raise BadSignalsFile(
+            f"{path.name} holds what is no part of a signals file",
+            value=", ".join(unknown)[:_LONGEST_SHOWN],
+            remedy=f"leave that out; beside {kinds[0]}, membership and labels it may hold ids, features, population",
+        )
+    return kinds[0]
+
+
+def _refuse_turned(path: Path, kind: str, given: NDArray[Any], labels: NDArray[Any]) -> None:
+    """Refuse axes in another order, where the labels say which the samples' is."""
+    samples = labels.shape[:1]
+    if given.ndim not in (2, 3) or not samples or given.shape[:1] == samples or given.shape[1:2] != samples:
+        return
+    raise BadSignalsFile(
+        f"{path.name}: {kind} must be (n, C) or (n, M, C), the samples first",
+        value=f"shape {given.shape} beside {samples[0]} labels",
+        remedy=f"store {kind}.{'T' if given.ndim == 2 else 'transpose(1, 0, 2)'}",
+    )
+
+
 def _log_probs(path: Path, kind: str, given: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
     """Of all models, and the coarsest rounding of each sample."""
     array = given[:, None, :] if given.ndim == 2 else given
     if array.ndim != 3 or array.dtype.kind not in "iuf":
         raise BadSignalsFile(
-            f"{path.name}: {kind} must be floats (n, C) or (n, M, C)", value=(given.shape, given.dtype), remedy="do so"
+            f"{path.name}: {kind} must be floats (n, C) or (n, M, C)",
+            value=f"{given.dtype}, shape {given.shape}",
+            remedy=f"store {kind}.astype(float)" if array.ndim == 3 else "give every class of every sample",
         )
+    if 0 in array.shape:
+        raise BadSignalsFile(f"{path.name}: {kind} are empty: no records", value=given.shape, remedy="store some")
     try:
         models = range(array.shape[1])
         found = [reading.distributions(kind, array[:, model].astype(np.float64), len(array)) for model in models]
         log_probs = np.stack([each.log_probs for each in found], axis=1)
-    except (BadAnswer, ValueError) as error:
-        raise BadSignalsFile(f"{path.name}: {kind} are unfit", value=error, remedy="look into them") from error
+    except BadAnswer as error:
+        where = "" if error.row is None else f" in row {error.row}"
+        problem = error.problem.removeprefix("the target's ")
+        raise BadSignalsFile(
+            f"{path.name}: {kind} are unfit: {problem}{where}", value=error.value, remedy=error.remedy
+        ) from error
     return log_probs, np.max([each.rounding for each in found], axis=0)
 
 
 def _labels(path: Path, given: NDArray[Any], samples: int, classes: int) -> IntArray:
-    if given.dtype.kind not in "iu" or given.shape != (samples,) or not bool(((given >= 0) & (given < classes)).all()):
+    def fits(labels: NDArray[Any]) -> bool:
+        whole = labels.dtype.kind in "iu" and labels.shape == (samples,)
+        return whole and bool(((labels >= 0) & (labels < classes)).all())
+
+    if not fits(given):
         raise BadSignalsFile(
             f"{path.name}: labels must be {samples} integers from 0 to {classes - 1}",
-            value=(given.dtype, given.shape, given.min() if given.size else None, given.max() if given.size else None),
-            remedy="store class indices, as labels.astype(int)",
+            value=_told(given),
+            remedy=remedies.of_labels(given, classes, fits)
+            or f"store for each sample the number of its class's column, from 0 to {classes - 1}",
         )
     return given.astype(np.int64)
 
 
 def _booleans(path: Path, name: str, given: NDArray[Any], samples: int) -> BoolArray:
-    whole = given.dtype.kind in "iu" and bool(((given == 0) | (given == 1)).all())
-    if not (whole or given.dtype.kind == "b") or given.ndim not in (1, 2) or len(given) != samples:
+    def fits(flags: NDArray[Any]) -> bool:
+        whole = flags.dtype.kind == "b" or (flags.dtype.kind in "iu" and bool(((flags == 0) | (flags == 1)).all()))
+        return whole and flags.ndim in (1, 2) and len(flags) == samples
+
+    if not fits(given):
         raise BadSignalsFile(
             f"{path.name}: {name} must be {samples} booleans, or integers 0 and 1",
-            value=(given.dtype, given.shape),
-            remedy=f"store {name}.astype(bool)",
+            value=_told(given),
+            remedy=remedies.of_flags(name, given, fits) or "store True for each sample that is one, False for others",
         )
     return given.astype(np.bool_)
+
+
+def _told(given: NDArray[Any]) -> str:
+    """An array in a few words: its type and shape, and the least and the largest of its values, or some of them."""
+    about = f"{given.dtype}, shape {given.shape}"
+    if given.dtype.kind in "iuf" and given.size:
+        return f"{about}, from {given.min()} to {given.max()}"
+    some = [str(each)[:20] for each in given.reshape(-1)[:3]]
+    return f"{about}, such as {', '.join(map(ascii, some))}" if given.dtype.kind in "UT" and some else about
 
 
 def _ids(path: Path, given: NDArray[Any] | None, samples: int) -> tuple[str, ...]:
@@ -223,8 +285,8 @@ def _ids(path: Path, given: NDArray[Any] | None, samples: int) -> tuple[str, ...
     if given.dtype.kind not in "iuUT" or given.shape != (samples,):
         raise BadSignalsFile(
             f"{path.name}: ids must be {samples} texts or integers",
-            value=(given.dtype, given.shape),
-            remedy="store ids.astype(str)",
+            value=_told(given),
+            remedy="store ids.astype(str)" if given.shape == (samples,) else "store one for each sample",
         )
     names = tuple(str(name) for name in given)
     if len(set(names)) < samples:

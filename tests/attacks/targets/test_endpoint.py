@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import socket
+import threading
 import time
 import tracemalloc
 from typing import Any
@@ -59,24 +61,24 @@ def test_labels_alone_and_tokens() -> None:
     ("content", "why"),
     [
         (b"\xff\xfe", "no JSON"),
-        (b"[" * 100_000, "no JSON"),
+        (b"[" * 100_000, "too much beside its numbers .*100000 brackets"),
         (b"[1, 2]", "not one kind"),
         (b"{}", "not one kind"),
         (b'{"labels": [0, 1], "probs": [[1, 0], [1, 0]]}', "not one kind"),
         (b'{"labels": [0]}', "another number"),
-        (b'{"labels": [0, -1]}', "labels are none"),
+        (b'{"labels": [0, -1]}', r"a label out of range in row 1 \(got -1\)"),
         (b'{"labels": [0.5, 1.5]}', "labels are none"),
         (b'{"labels": [true, false]}', "no numbers"),
         (b'{"labels": [1e400, 1]}', "labels are none"),
         (b'{"probs": [[0.5, 0.6], [1, 0]]}', "do not sum to one"),
         (b'{"probs": [[0.5, 0.5], [1]]}', "no regular list"),
         (b'{"probs": [["a", "b"], ["c", "d"]]}', "no numbers"),
-        (b'{"probs": [[NaN, 1], [1, 0]]}', "none"),
-        (b'{"probs": [[-0.5, 1.5], [1, 0]]}', "none"),
-        (b'{"log_probs": [[NaN, 0], [0, -1]]}', "unfit"),
-        (b'{"log_probs": [[Infinity, 0], [0, -1]]}', "unfit"),
-        (b'{"logits": [[NaN, 0], [0, 1]]}', "logits are none"),
-        (b'{"logits": [[null, 0], [0, 1]]}', "no numbers"),
+        (b'{"probs": [[1, 0], [NaN, 1]]}', r"probabilities are NaN .* first in row 1 \(got nan\)"),
+        (b'{"probs": [[1, 0], [-0.5, 1.5]]}', r"below zero .* first in row 1 \(got -0.5\)"),
+        (b'{"log_probs": [[NaN, 0], [0, -1]]}', "log-probabilities are NaN .* in row 0"),
+        (b'{"log_probs": [[Infinity, 0], [0, -1]]}', "in row 0 .*got inf"),
+        (b'{"logits": [[0, 1], [0, NaN]]}', "logits are NaN .* in row 1"),
+        (b'{"logits": [[0, 1], [0, null]]}', r"no numbers, first in row 1 \(got None\)"),
         (b'{"token_log_probs": [[-1]]}', "not a list for each"),
         (b'{"token_log_probs": [[-1], []]}', "unfit"),
         (b'{"token_log_probs": [[-1], [0.5]]}', "unfit"),
@@ -165,7 +167,7 @@ def test_any_bytes_are_an_answer_or_refused(content: bytes) -> None:
         assert found.gives
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "identity, gzip", "br", "deflate", "identityy", "\x1b[31m"])
+@pytest.mark.parametrize("encoding", ["gzip", "identity, gzip", "br", "deflate", "X-Gzip", "utf-8, zstd"])
 def test_compression_is_refused_since_it_hides_its_size(encoding: str) -> None:
     with serving(lambda inputs, _: (200, b"x", {"Content-Encoding": encoding})) as url:
         asked, _ = target(url)
@@ -269,10 +271,10 @@ def test_an_answer_as_large_as_allowed_is_read_within_a_small_multiple_of_it() -
         (b'{"labels": [0], "labels": [1]}', "key twice .*'labels'"),
         (b'{"probs": [[1, 0]], "about": {"a": 1, "a": 2}}', "key twice .*'a'"),
         (b'{"labels": [' + b"9" * 100_000 + b"]}", "no JSON"),
-        (b'{"labels": [9300000000000000000]}', "labels are none"),
+        (b'{"labels": [9300000000000000000]}', "label out of range in row 0"),
         (b'{"labels": [100000000000000000000]}', "no numbers"),
-        (b'{"probs": [[NaN, NaN]]}', "none"),
-        (b'{"probs": ' + b"[" * 900 + b"1" + b"]" * 900 + b"}", "no regular list|no JSON|none"),
+        (b'{"probs": [[NaN, NaN]]}', "NaN"),
+        (b'{"probs": ' + b"[" * 900 + b"1" + b"]" * 900 + b"}", "no regular list|no JSON|must be"),
         (b'{"probs": [[0.5, 0.5]]} {}', "no JSON"),
         (b'{"probs": [[60, 40]]}', "divide percentages by 100"),
     ],
@@ -374,3 +376,101 @@ def test_missing_numbers_go_as_null_and_nothing_else_changes() -> None:
         target.ask(np.array([[1.5, np.nan], [np.nan, 2.0]]))
         target.ask(np.array([[1, 2]], dtype=np.uint8))
     assert seen == [[1.5, None], [None, 2.0], [1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("sent", "named"),
+    [
+        ("gzip, chunked", "gzip, chunked"),
+        ("gzip", "gzip"),
+        ("Deflate", "deflate"),
+        ("\x1b[31m", r"\\x1b\[31m"),
+    ],
+)
+def test_a_transfer_that_is_encoded_is_named(sent: str, named: str) -> None:
+    encodes = pytest.raises(BadAnswer, match=f"encodes the transfer .*got '{named}'.*chunked, or with")
+    with serving(lambda inputs, _: (*ok({"labels": [1]})[:2], {"Transfer-Encoding": sent})) as url, encodes as refused:
+        target(url)[0].ask(["x"])
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "none", "aws-chunked", "UTF-8, identity", "identityy", "\x1b[31m"])
+def test_what_is_no_compression_is_not_called_one(encoding: str) -> None:
+    none = pytest.raises(BadAnswer, match="Content-Encoding is no compression .*leave that header out")
+    with serving(lambda inputs, _: (*ok({"labels": [1]})[:2], {"Content-Encoding": encoding})) as url, none as refused:
+        target(url)[0].ask(["x"])
+    assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "interim",
+    [
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\n" * 5,
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 199 x\r\n\r\n",
+    ],
+)
+def test_interim_responses_are_passed_over(interim: bytes) -> None:
+    final = b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"labels": [1]}'
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(interim + final)
+                connection.recv(1)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        found = target(f"http://127.0.0.1:{server.getsockname()[1]}/", retries=0, timeout=5.0)[0].ask(["x"])
+        thread.join()
+    assert found.predicted is not None
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"meta": [{"b": i} for i in range(5000)]},
+        {"texts": ['"[{'] * 5000},
+        {"shap": [[{"feature": f"f{i}", "value": 0.1} for i in range(600)]] * 4},
+    ],
+)
+def test_much_beside_the_numbers_is_said_to_be_that(about: dict[str, object]) -> None:
+    with pytest.raises(BadAnswer, match="for 64 records has too much beside its numbers .*brackets and quotes"):
+        answers_in(json.dumps({"probs": [[0.5, 0.5]] * 64} | about).encode(), 64)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ({"probs": [[0.5, 0.5], [None, None]]}, r"probs are no numbers, first in row 1 \(got None\)"),
+        ({"probs": [[0.5, 0.5], None]}, r"probs are no numbers, first in row 1 \(got None\)|no regular list"),
+        ({"probs": [[0.5, 0.5], [0.5, "0.5"]]}, r"probs are no numbers, first in row 1 \(got '0.5'\)"),
+        ({"probs": [[0.5, 0.5], [0.5]]}, r"no regular list, first in row 1 \(got 1 values after 2\)"),
+        ({"labels": [1, None]}, r"labels are no numbers, first in row 1 \(got None\)"),
+        ({"labels": [1, "cat"]}, r"labels are no numbers, first in row 1 \(got 'cat'\)"),
+        ({"labels": [1, 10**30]}, r"labels are no numbers, first in row 1 \(got 10000"),
+        ({"token_log_probs": [[-1.0], [None]]}, r"token_log_probs are no numbers, first in row 1 \(got None\)"),
+        ({"token_log_probs": [[-1.0], [0.5]]}, "tokens are unfit in row 1"),
+        ({"probs": [[0.5, 0.5], [0.5, 0.3]]}, r"first in row 1 \(got 0.8"),
+        ({"probs": [[0.5, 0.5], [float("nan"), 0.3]]}, r"first in row 1 \(got nan\)"),
+    ],
+)
+def test_one_bad_row_is_named_with_what_stands_there(answer: dict[str, object], why: str) -> None:
+    with pytest.raises(BadAnswer, match=why) as refused:
+        answers_in(json.dumps(answer).encode(), 2)
+    assert refused.value.row == 1
+
+
+@pytest.mark.parametrize("place", ["/" + "a" * 5000, "http://" + "b" * 300 + ".example/", "/?" + "c" * 500])
+def test_no_message_is_longer_than_three_hundred_characters(place: str) -> None:
+    with serving(lambda inputs, _: (307, b"", {"Location": place})) as url, pytest.raises(TargetFailed) as refused:
+        target(url)[0].ask(["x"])
+    assert len(str(refused.value)) <= 300
+
+
+def test_what_is_too_large_has_a_remedy_that_can_be_followed() -> None:
+    with pytest.raises(BadAnswer, match="begin anew with a smaller batch"):
+        answers_in(b'{"labels": [' + b"0," * 100 + b"0]}", 1, 160)

@@ -21,7 +21,7 @@ from securekd_attacks.targets import (
     content_ids,
 )
 from securekd_attacks.targets.endpoint import answers_in
-from securekd_attacks.targets.reading import distributions, told_apart
+from securekd_attacks.targets.reading import MOST_NORMALISED, distributions, told_apart
 
 N, C = 400, 10
 EXACT = np.random.default_rng(0).dirichlet(np.ones(C), size=N)
@@ -38,7 +38,6 @@ def bfloat16(values: FloatArray) -> FloatArray:
 
 
 ROUNDED: dict[str, tuple[Callable[[FloatArray], np.ndarray], float]] = {
-    "2 decimals": (lambda p: p.round(2), 1e-2),
     "3 decimals": (lambda p: p.round(3), 1e-3),
     "4 decimals": (lambda p: p.round(4), 1e-4),
     "4 decimals of float32": (lambda p: p.astype(np.float32).round(4), 1e-4),
@@ -122,6 +121,7 @@ def test_the_bound_is_half_a_step_for_each_class(row: list[float], explained: bo
     [
         ([60.0, 30.0, 10.0], "divide percentages by 100"),
         ([33.3, 33.3, 33.3], "divide percentages by 100"),
+        ([200.0, 50.0, 5.0], "divide bytes by 255"),
         ([3.0, 0.0, 0.0], "give every class"),
         ([0.4, 0.3, 0.2], "give every class"),  # one decimal tells too little
         ([0.0, 0.0, 0.0], "give every class"),
@@ -132,6 +132,109 @@ def test_what_is_no_rounding_is_refused_with_its_remedy(row: list[float], why: s
     for read in (lambda given: distributions("probs", given, 2), lambda given: told_apart(given, 2)):
         with pytest.raises(BadAnswer, match=why):
             read(np.array([row, row]))
+
+
+@pytest.mark.parametrize(
+    ("shown", "classes", "total"),
+    [
+        ([0.01], 1000, "0.01"),
+        ([0.05], 1000, "0.05"),
+        ([0.95], 1000, "0.95"),
+        ([0.505], 1000, "0.505"),
+        ([0.5, 0.45], 100, "0.95"),
+        ([0.001] * 500, 5000, "0.5"),
+        ([0.02, 0.96], 10, "0.98"),
+        ([0.34] * 3, 50, "1.02"),
+    ],
+)
+def test_zeros_that_rounding_might_hide_make_no_row_certain(shown: list[float], classes: int, total: str) -> None:
+    row = np.array(shown + [0.0] * (classes - len(shown)))
+    sure = np.eye(1, classes)[0]
+    far = rf"first in row 1 \(got {total}, which .*\); give every class"
+    for read in (lambda given: distributions("probs", given, 2), lambda given: told_apart(given, 2)):
+        with pytest.raises(BadAnswer, match=far):
+            read(np.array([sure, row]))
+    with np.errstate(divide="ignore"), pytest.raises(BadAnswer, match="do not sum to one"):
+        distributions("log_probs", np.log(np.array([sure, row])), 2)
+
+
+@pytest.mark.parametrize("digits", [2, 3, 4])
+def test_few_classes_are_read_at_any_digits_and_move_by_one_in_a_hundred_at_most(digits: int) -> None:
+    exact = np.random.default_rng(4).dirichlet(np.ones(3), size=2000)
+    found = distributions("probs", exact.round(digits), 2000)
+    assert found.rounding.any()
+    moved = np.abs(np.exp(found.log_probs) - exact.round(digits)).max()
+    assert 0.0 < moved <= 1.02 * MOST_NORMALISED
+
+
+def test_rounding_of_a_thousand_classes_does_not_make_members_of_nonmembers(tmp_path: Path) -> None:
+    """Of two decimals, diffuse rows keep their label's alone: divided by their sums, they would be surest of all."""
+    rng, classes = np.random.default_rng(0), 1000
+    member, labels = np.arange(40) < 20, rng.integers(0, 1000, 40)
+    probs = np.zeros((40, classes))
+    for row, label in enumerate(labels):
+        others = rng.permutation(np.delete(np.arange(classes), label))
+        own = rng.uniform(0.015, 0.025) if member[row] else rng.uniform(0.27, 0.33)
+        told = others if member[row] else others[:14]
+        probs[row, told], probs[row, label] = (1.0 - own) / len(told), own
+    given = {"labels": labels, "membership": member}
+    np.savez(tmp_path / "exact.npz", probs=probs, **given)
+    settings = AuditSettings(attacks=("loss",))
+    assert evaluate(SignalsFile.read(tmp_path / "exact.npz").sides(), settings).found[0].auc.value == 0.0
+    np.savez(tmp_path / "rounded.npz", probs=probs.round(2), **given)
+    with pytest.raises(BadSignalsFile, match=r"first in row 0 \(got 0\.0[12], which .*more digits"):
+        SignalsFile.read(tmp_path / "rounded.npz")
+
+
+def _half(other: FloatArray) -> FloatArray:
+    return np.where((np.arange(N) % 2 == 0)[:, None], other, EXACT)
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [
+        (_half(EXACT.round(4)), {0.0, 1e-4}),
+        (_half(EXACT.round(3)), {0.0, 1e-3}),
+        (_half(EXACT.astype(np.float16)), {0.0, 2.0**-11}),
+        (np.where((np.arange(N) % 3 == 0)[:, None], EXACT.round(3), _half(EXACT.round(4))), {0.0, 1e-3, 1e-4}),
+    ],
+)
+def test_sides_that_were_rounded_unlike_are_each_judged_by_their_own_digits(
+    given: FloatArray, steps: set[float]
+) -> None:
+    found = distributions("probs", given, N)
+    assert steps <= set(found.rounding.tolist()) <= steps | {1e-2}  # a row may happen to have two digits everywhere
+    assert not found.rounding[np.abs(given.sum(axis=1) - 1.0) <= 1e-4].any()
+    np.testing.assert_allclose(np.exp(found.log_probs), EXACT, atol=C * max(steps))
+    logs = np.log(EXACT)
+    logs[::2] = logs[::2].round(2)
+    assert set(distributions("log_probs", logs, N).rounding.tolist()) == {0.0, 1e-2}
+
+
+@pytest.mark.parametrize(("parts", "name"), [(255, "multiples of 1/255"), (256, "multiples of 1/256")])
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_bytes_of_quantised_models_are_read_or_named(parts: int, name: str, kind: type) -> None:
+    few = np.random.default_rng(5).dirichlet(np.ones(3), size=500)
+    found = distributions("probs", ((few * parts).round() / parts).astype(kind), 500)
+    assert set(found.rounding.tolist()) == {0.0, 1.0 / parts}
+    many = ((EXACT * parts).round() / parts).astype(kind)
+    with pytest.raises(BadAnswer, match=f"1% that is put down to rounding to {name}.*more digits"):
+        distributions("probs", many, N)
+
+
+@pytest.mark.parametrize("digits", [3, 4])
+def test_numbers_that_were_cut_off_are_not_called_incomplete(digits: int) -> None:
+    cut = np.floor(EXACT * 10**digits) / 10**digits
+    with pytest.raises(BadAnswer, match=f"cut off and not rounded to {digits} decimals.*round to the nearest"):
+        distributions("probs", cut, N)
+
+
+@pytest.mark.parametrize("below", [-1e-9, -1e-7, -1e-6, -0.0])
+def test_what_float_error_puts_below_zero_is_zero(below: float) -> None:
+    given = np.array([[0.5, 0.5, 0.0], [1.0 - below, below, 0.0]])
+    for found in (distributions("probs", given, 2).log_probs, told_apart(given, 2).log_probs):
+        assert found is not None
+        np.testing.assert_array_equal(found[1], [0.0, -np.inf, -np.inf])
 
 
 def test_exact_probabilities_are_not_called_rounded() -> None:
@@ -153,10 +256,14 @@ def test_log_probabilities_of_the_wire_keep_every_bit() -> None:
 )
 def test_any_distribution_may_be_rounded(classes: int, digits: int, spread: float, seed: int, rows: int) -> None:
     exact = np.random.default_rng(seed).dirichlet(np.full(classes, spread), size=rows)
-    exact = exact[np.round(exact, digits).sum(axis=1) > 0.0]
     for rounded in (exact.round(digits), significant(digits)(exact), exact.astype(np.float16)):
-        if len(rounded):
-            distributions("probs", rounded, len(rounded))
+        sums = rounded.astype(np.float64).sum(axis=1)
+        if (np.abs(sums - 1.0) <= MOST_NORMALISED + 1e-10).all():
+            found = np.exp(distributions("probs", rounded, rows).log_probs)
+            assert np.abs(found - rounded).max() <= 1.1 * MOST_NORMALISED
+        else:
+            with pytest.raises(BadAnswer, match="further from one than the 1%.*more digits"):
+                distributions("probs", rounded, rows)
 
 
 def test_rounded_references_are_noted_too(tmp_path: Path) -> None:

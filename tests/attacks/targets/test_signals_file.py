@@ -97,23 +97,23 @@ ROWS = np.log(np.full((N, C), 1 / C))
         ({"labels": None}, "does not hold"),
         ({"membership": None}, "does not hold"),
         ({"log_probs": None}, "does not hold"),
-        ({"probs": np.exp(ROWS)}, "does not hold"),
-        ({"extra": np.zeros(N)}, "does not hold"),
+        ({"probs": np.exp(ROWS)}, "one thing twice .*log_probs and probs.*store one"),
+        ({"loss": np.zeros(N)}, r"no part of a signals file \(got loss\); leave that out"),
         ({"labels": np.full(N, C)}, "labels must be 12 integers from 0 to 2"),
         ({"labels": np.zeros(N)}, "labels must be"),
         ({"labels": np.zeros(N - 1, dtype=int)}, "labels must be"),
         ({"membership": np.zeros(N)}, "membership must be"),
-        ({"membership": np.arange(N) % 3}, r"integers 0 and 1 .*store membership.astype\(bool\)"),
+        ({"membership": np.arange(N) % 3}, "integers 0 and 1 .*from 0 to 2.*store True for each sample that is one"),
         ({"membership": np.array(True)}, "membership must be"),
-        ({"labels": np.ones(N)}, r"store class indices, as labels.astype\(int\)"),
+        ({"labels": np.ones(N)}, r"store labels.astype\(int\)"),
         ({"labels": np.ones(N, dtype=bool)}, "labels must be"),
         ({"labels": np.full(N, 2**63, dtype=np.uint64)}, "labels must be"),
         ({"labels": np.zeros(N, dtype="M8[s]")}, "labels must be"),
         ({"log_probs": np.zeros((N, C), dtype=bool)}, "must be floats"),
         ({"log_probs": ROWS.astype(complex)}, "must be floats"),
-        ({"log_probs": np.zeros((N, 0))}, "unfit"),
+        ({"log_probs": np.zeros((N, 0))}, "empty"),
         ({"log_probs": np.zeros((N, 1))}, "two classes or more"),
-        ({"log_probs": np.zeros((N, 0, C)), "membership": np.zeros((N, 0), dtype=bool)}, "unfit"),
+        ({"log_probs": np.zeros((N, 0, C)), "membership": np.zeros((N, 0), dtype=bool)}, "empty"),
         ({"log_probs": np.zeros((0, C)), "labels": np.zeros(0, int), "membership": np.zeros(0, bool)}, "no records"),
         ({"ids": np.array("a")}, "ids must be 12 texts or integers"),
         ({"ids": np.array([[str(i)] for i in range(N)])}, "ids must be 12 texts or integers"),
@@ -309,3 +309,127 @@ def test_records_are_matched_by_their_ids(tmp_path: Path) -> None:
             file.beside(members, records([1, 3]))
     with pytest.raises(BadLabels, match="r4"):
         file.beside(records([4, 0], labels=(labels[[4, 0]] + 1) % C), records([1, 3]))
+
+
+MENDED = {
+    "labels as text": {"labels": arrays()["labels"].astype(str)},
+    "labels from 1": {"labels": arrays()["labels"] + 1},
+    "labels from 1, as text": {"labels": (arrays()["labels"] + 1).astype(str)},
+    "labels from 1, as floats": {"labels": arrays()["labels"] + 1.0},
+    "one-hot labels": {"labels": np.eye(C)[arrays()["labels"]]},
+    "one-hot labels, as integers": {"labels": np.eye(C, dtype=int)[arrays()["labels"]]},
+    "a column of labels": {"labels": arrays()["labels"][:, None]},
+    "labels as floats": {"labels": arrays()["labels"].astype(float)},
+    "membership as signs": {"membership": np.where(arrays()["membership"], 1, -1)},
+    "membership as signs, as floats": {"membership": np.where(arrays()["membership"], 1.0, -1.0)},
+    "membership as words": {"membership": np.where(arrays()["membership"], "member", "nonmember")},
+    "membership as other words": {"membership": np.where(arrays()["membership"], "in", "out")},
+    "membership as text": {"membership": arrays()["membership"].astype(str)},
+    "membership as digits": {"membership": arrays()["membership"].astype(int).astype(str)},
+    "membership as floats": {"membership": arrays()["membership"].astype(float)},
+    "models first": {"log_probs": np.tile(arrays()["log_probs"], (2, 1, 1)), "membership": np.ones((N, 2), bool)},
+    "classes first": {"log_probs": arrays()["log_probs"].T},
+}
+
+
+@pytest.mark.parametrize("what", MENDED)
+def test_the_remedy_that_is_named_works(tmp_path: Path, what: str) -> None:
+    changed = MENDED[what]
+    with pytest.raises(BadSignalsFile) as refused:
+        SignalsFile.read(stored(tmp_path, **changed))
+    remedy = str(refused.value).rpartition("; store ")[2]
+    name = next(name for name in changed if name in remedy)
+    mended = eval(remedy, {}, {name: changed[name]})
+    found = SignalsFile.read(stored(tmp_path, **(changed | {name: mended})))
+    np.testing.assert_array_equal(found.labels, arrays()["labels"])
+    if name == "membership":
+        np.testing.assert_array_equal(found.membership[:, 0], arrays()["membership"])
+    np.testing.assert_array_equal(found.log_probs[:, 0], arrays()["log_probs"])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"labels": np.array(["cat", "dog", "cat"] * (N // 3))},
+        {"labels": np.array(["1", "9", "1"] * (N // 3))},
+        {"labels": arrays()["labels"] + 0.5},
+        {"labels": np.where(np.arange(N) == 3, np.nan, 0.0)},
+        {"labels": np.array(0)},
+        {"labels": np.array("a")},
+        {"labels": np.zeros(0)},
+        {"labels": np.zeros(0, dtype="U1")},
+        {"labels": np.array([b"1"] * N)},
+        {"labels": np.zeros(N, dtype=complex)},
+        {"labels": np.array([np.timedelta64(1)] * N)},
+        {"labels": np.zeros(N, dtype=[("a", int)])},
+        {"membership": np.array(["a", "b", "c"] * (N // 3))},
+        {"membership": np.array([1, 2] * (N // 2))},
+        {"membership": np.array("a")},
+        {"membership": np.full(N, np.nan)},
+        {"membership": np.zeros(N, dtype=[("a", int)])},
+        {"population": np.array(["x"] * N)},
+        {"population": np.zeros((N, 2), dtype=bool)},
+        {"ids": np.zeros(N, dtype=[("a", int)])},
+        {"ids": np.zeros(N)},
+        {"features": np.array([["x"]] * N)},
+        {"log_probs": np.array([["x", "y", "z"]] * N)},
+        {"log_probs": np.zeros((N, C), dtype=[("a", int)])},
+    ],
+)
+def test_no_message_of_a_refusal_fails_itself_and_none_promises_what_does_not_mend(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    with pytest.raises(BadSignalsFile) as refused:
+        SignalsFile.read(stored(tmp_path, **changed))
+    name = next(iter(changed))
+    said = str(refused.value)
+    assert name in said
+    assert len(said) <= 300 + len(str(tmp_path))
+    if name != "ids":
+        assert f"store {name}." not in said or name == "log_probs"
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad", "why"),
+    [
+        ("probs", np.nan, r"probabilities are NaN or \+inf in 1 rows, first in row 5 \(got nan\)"),
+        ("probs", -0.25, r"below zero in 1 rows, first in row 5 \(got -0.25\)"),
+        ("probs", 0.9, r"do not sum to one in 1 rows, first in row 5 \(got "),
+        ("logits", np.inf, r"logits are NaN or \+inf in 1 rows, first in row 5 \(got inf\)"),
+        ("log_probs", np.nan, r"log-probabilities are NaN or \+inf in 1 rows, first in row 5"),
+    ],
+)
+def test_one_bad_row_of_a_file_is_named_with_its_value(tmp_path: Path, kind: str, bad: float, why: str) -> None:
+    rows = np.random.default_rng(3).dirichlet(np.ones(C), size=N)
+    rows = rows if kind == "probs" else np.log(rows)
+    rows[5, 0] = bad if bad != 0.9 else rows[5, 0] + 0.9
+    with pytest.raises(BadSignalsFile, match=why):
+        SignalsFile.read(stored(tmp_path, **{"log_probs": None, kind: rows}))
+
+
+@pytest.mark.parametrize("how", ["filtered", "shuffled", "by date", "two levels"])
+def test_a_table_that_pandas_filtered_is_read(tmp_path: Path, how: str) -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    plain = arrays()
+    table = pd.DataFrame({"log_probs": list(plain["log_probs"]), **{x: plain[x] for x in ("labels", "membership")}})
+    if how == "by date":
+        table.index = pd.date_range("2024-01-01", periods=N)
+    elif how == "two levels":
+        table.index = pd.MultiIndex.from_arrays([np.arange(N) // 2, np.arange(N) % 2])
+    else:
+        table = (
+            table[table.labels >= 0].sample(frac=1.0, random_state=0)
+            if how == "shuffled"
+            else table[table.index % 3 > 0]
+        )
+    table.to_parquet(tmp_path / "signals.parquet")
+    found = SignalsFile.read(tmp_path / "signals.parquet")
+    np.testing.assert_array_equal(found.labels, table.labels.to_numpy())
+    np.testing.assert_array_equal(found.log_probs[:, 0], np.stack(table.log_probs.to_list()))
+
+
+@pytest.mark.parametrize("name", ["loss", "label", "index", "p0"])
+def test_a_column_that_no_signals_file_has_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadSignalsFile, match=rf"no part of a signals file \(got {name}\); leave that out"):
+        SignalsFile.read(stored(tmp_path, **{name: np.zeros(N)}))
