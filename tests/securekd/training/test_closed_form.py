@@ -89,9 +89,9 @@ def test_equals_opacus_with_the_same_draws(name: str) -> None:
     make, shape = HEADS[name]
     model = make()
     twin, before = copy.deepcopy(model), weights(model)
-    x, y = draw(shape, 20)
-    plan = DpSgdPlan(sampling_rate=0.4, steps=6, noise_multiplier=0.8, clip=0.7)
-    assert train(model, x, y, plan) == TrainingOutcome(steps=6, zeroed=0, gradients="closed_form")
+    x, y = draw(shape, 40)
+    plan = DpSgdPlan(sampling_rate=0.4, steps=12, noise_multiplier=0.8, clip=0.7)
+    assert train(model, x, y, plan) == TrainingOutcome(steps=12, zeroed=0, gradients="closed_form")
     train_hooked(twin, x, y, plan)
     assert float((weights(model) - before).norm()) > 0.1
     assert float((weights(model) - weights(twin)).abs().max()) < 1e-5
