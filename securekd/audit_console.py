@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rich.table import Column, Table
+from rich.table import Table
 
 from securekd.audit_record import AuditRecord, Rate, read_audit
 from securekd.auditing import AuditRequest, audit_deployment
@@ -44,7 +44,7 @@ def summary(record: AuditRecord, out: Path) -> None:
     console = Screen()
     heads = [f"TPR at {100 * rate.fpr:g}% FPR" for rate in record.attacks[0].tpr_at_fpr]
     title = f"{record.target}: {record.members:,} members, {record.nonmembers:,} non-members (AUC 0.5 is chance)"
-    table = Table(Column("attack", overflow="fold"), "AUC", *heads, "ε at least", title=title)
+    table = Table("attack", "AUC", *heads, "ε at least", title=title)
     for each in record.attacks:
         rates = [_rate(rate) for rate in each.tpr_at_fpr]
         area = f"{numbers.area(each.auc.value)} ({numbers.area_range(each.auc.low, each.auc.high)})"

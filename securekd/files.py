@@ -42,11 +42,12 @@ def writing(path: Path) -> Iterator[None]:
         raise not_written(path, error) from error
 
 
-def not_written(path: Path, error: Exception) -> RunError:
-    """The error for a file or folder that could not be written."""
+def not_written(path: Path, error: Exception, *, first: bool = False) -> RunError:
+    """The error for a file or folder that could not be written; before the `first` file there is nothing to resume."""
     remedy = "make room there" if getattr(error, "errno", None) in FULL else "see that it can be written"
     said = getattr(error, "strerror", None) or error
-    return RunError(f"cannot write {path}: {said}; {remedy}: what was finished is kept, and --resume goes on from it")
+    kept = "nothing is left of it" if first else "what was finished is kept: a run, an audit or a sweep takes --resume"
+    return RunError(f"cannot write {path}: {said}; {remedy} and give the command again; {kept}")
 
 
 def begin_folder(folder: Path, name: str, content: bytes) -> None:
@@ -61,9 +62,11 @@ def begin_folder(folder: Path, name: str, content: bytes) -> None:
     except OSError as error:
         raise FolderError(f"cannot make the folder {folder}: {error.strerror}; take another with --out") from error
     try:
-        write_atomically(folder / name, content)
-    except BaseException:
+        _replace(folder / name, content, 0o644)
+    except BaseException as error:
         folder.rmdir()
+        if isinstance(error, OSError):
+            raise not_written(folder / name, error, first=True) from error
         raise
 
 

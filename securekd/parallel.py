@@ -2,19 +2,21 @@
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process, resource_tracker
+from multiprocessing import active_children, current_process, parent_process, popen_spawn_posix, resource_tracker, spawn
+from multiprocessing.context import SpawnContext, SpawnProcess
 from threading import Thread
-from types import ModuleType
+from types import FunctionType, SimpleNamespace
+from typing import Any
 
 import torch
 
 from securekd.checkpoint import Saved
 from securekd.errors import RunError
+from securekd.plugins import is_of_main
 from securekd.training.tasks import TrainTask, perform
 
 Perform = Callable[[Sequence[TrainTask]], Iterator[Saved]]
@@ -27,13 +29,14 @@ def performer(workers: int | None, tasks: int) -> Iterator[Perform]:
     Args:
         workers: number of processes; None for one on each core. They import nothing of the program that calls: it
             may be a script without a main guard, standard input or a notebook. Models of its own (`__main__:Net`)
-            therefore train in this process.
+            therefore train in this process; so does everything in a process that may have none of its own, such as
+            one of `multiprocessing.Pool`.
         tasks: how many tasks come at a time at most; more workers than that would idle.
 
     Raises:
         RunError: if a worker process dies (out of memory, killed).
     """
-    count = min(workers or available_cores(), tasks)
+    count = 1 if current_process().daemon else min(workers or available_cores(), tasks)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two threads for one small model are slower than one
     try:
@@ -41,7 +44,7 @@ def performer(workers: int | None, tasks: int) -> Iterator[Perform]:
             yield lambda todo: map(perform, todo)
             return
         before = set(active_children())  # a program that embeds us may have children of its own
-        pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin_worker)
+        pool = ProcessPoolExecutor(count, mp_context=_WithoutMain(), initializer=_begin_worker)
         try:
             yield lambda todo: _gather(pool, todo)
         except BaseException:  # Ctrl-C above all: nobody wants to wait for the training under way
@@ -60,26 +63,43 @@ def available_cores() -> int:
 
 
 def _gather(pool: ProcessPoolExecutor, todo: Sequence[TrainTask]) -> Iterator[Saved]:
-    if len(todo) == 1 or any(task.model.kind.startswith("__main__:") for task in todo):
+    if len(todo) == 1 or any(is_of_main(task.model.kind) for task in todo):
         yield from map(perform, todo)
         return
     try:
-        with _children_deaf_to_ctrl_c(), main_out_of_sight():
+        with _children_deaf_to_ctrl_c():
             results = pool.map(perform, todo)  # starts the workers
         yield from results
     except BrokenProcessPool as error:
         raise RunError("a training process died (out of memory?); resume with fewer runtime.workers") from error
 
 
-@contextmanager
-def main_out_of_sight() -> Iterator[None]:
-    """Processes started here do not import the program's main module, which may begin everything anew in each."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")  # without a file there is nothing to import
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+def _preparation_without_main(name: str) -> dict[str, Any]:
+    told: dict[str, Any] = spawn.get_preparation_data(name)
+    return {key: value for key, value in told.items() if not key.startswith("init_main")}
+
+
+class _Popen(popen_spawn_posix.Popen):
+    """Starts a process that does not import the program's main module, which may begin everything anew in each.
+
+    The launch is Python's, but for the function that it asks what to tell the process, which has no seam of its own.
+    """
+
+    _launch = FunctionType(
+        popen_spawn_posix.Popen._launch.__code__,  # type: ignore[attr-defined]
+        vars(popen_spawn_posix)
+        | {"spawn": SimpleNamespace(**vars(spawn) | {"get_preparation_data": _preparation_without_main})},
+    )
+
+
+class _Process(SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> _Popen:  # noqa: N802 (Python's name)
+        return _Popen(process_obj)
+
+
+class _WithoutMain(SpawnContext):
+    Process = _Process
 
 
 @contextmanager

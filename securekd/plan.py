@@ -299,6 +299,7 @@ def _check_deltas(experiment: Experiment, clients: tuple[PlannedClient, ...]) ->
 
 
 def _check_models(experiment: Experiment, clients: tuple[PlannedClient, ...], shape: InputShape, transfer: int) -> None:
+    from securekd.models.logits import draw
     from securekd.models.registry import build, probe
     from securekd.training.plain import batch_sizes
     from securekd.training.suited import refuse_unsuited
@@ -308,7 +309,8 @@ def _check_models(experiment: Experiment, clients: tuple[PlannedClient, ...], sh
         refuse_mixed(experiment.student.model, [(c.name, c.model) for c in clients])
         refuse_statistics(student, probe(shape, 3))
     else:
-        batch_sizes(student.train(), probe(shape, 1), transfer, experiment.student.batch_size)
+        batch = experiment.student.batch_size
+        batch_sizes(student.train(), draw(shape, min(batch + 1, transfer)), transfer, batch)
     private: list[Model] = [*(c.model for c in clients), central_model(experiment)]
     for model in {repr(m): m for m in private}.values():
         network = build(model, shape, seed=0)
@@ -322,7 +324,8 @@ def _check_models(experiment: Experiment, clients: tuple[PlannedClient, ...], sh
             continue
         held = [len(c.examples) for c in clients]
         for rows in {n for n, c in zip(held, clients, strict=True) if c.model == model} | {sum(held)}:
-            batch_sizes(network.train(), probe(shape, 1), rows, min(experiment.training.plain_batch_size, rows))
+            batch = min(experiment.training.plain_batch_size, rows)
+            batch_sizes(network.train(), draw(shape, min(batch + 1, rows)), rows, batch)
 
 
 def central_model(experiment: Experiment) -> Model:

@@ -3,6 +3,7 @@
 import importlib
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from securekd.errors import FolderError, SettingError
@@ -12,10 +13,18 @@ PLUGIN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 Part = TypeVar("Part")
 
+# The modules whose import by `load_plugin` is under way in this thread.
+_IMPORTING: ContextVar[frozenset[str]] = ContextVar("_IMPORTING", default=frozenset())
+
 
 def is_plugin(name: str) -> bool:
     """Whether a setting names an object of the user's instead of one of ours."""
     return ":" in name
+
+
+def is_of_main(name: str) -> bool:
+    """Whether a setting names an object of the program that calls, which no other process has."""
+    return name.startswith("__main__:")
 
 
 def refuse_unnamed(named: Collection[str], trusted: Collection[str], folder: object) -> None:
@@ -41,15 +50,24 @@ def load_plugin(name: str) -> Any:
     """Import the object behind `module:attribute`.
 
     Raises:
-        SettingError: if there is no such module, or no such attribute in it.
+        SettingError: if there is no such module, or no such attribute in it, or if the module's import leads here
+            again: it is a script that carries out, whenever it is imported, what names it.
     """
     module, _, attribute = name.partition(":")
+    if module in _IMPORTING.get():
+        raise SettingError(
+            f"{module} is a script that begins anew when it is imported for {name!r}: put what it runs under "
+            f'`if __name__ == "__main__":`, call it __main__:{attribute}, or put {attribute} into a module of its own'
+        )
+    under_way = _IMPORTING.set(_IMPORTING.get() | {module})
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingError(
             f"cannot load {name!r}: {error}; write it as module:attribute, with the module importable"
         ) from error
+    finally:
+        _IMPORTING.reset(under_way)
 
 
 def named(what: str, name: str, own: Mapping[str, Callable[[], Part]]) -> Part:

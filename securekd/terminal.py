@@ -5,6 +5,7 @@ Names and messages of others (classes, columns, files, a server's error) go thro
 
 import codecs
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
@@ -21,6 +22,9 @@ from securekd.errors import RunError
 _SPELT = {"ε": "epsilon", "δ": "delta", "σ": "sigma", "η": "eta", "μ": "mu", "≥": ">=", "≤": "<=", "≈": "~"} | {
     "…": "...", "–": "-", "—": "-", "−": "-", "·": ".", "×": "x", "±": "+-", "²": "^2", "∞": "inf", "→": "->"
 }  # fmt: skip
+
+# Columns where no terminal counts them.
+_UNBOUNDED = 10_000
 
 OnProgress = Callable[[str, int, int | None], None]
 """Called with what is going on, how much of it is done, and of how much."""
@@ -42,16 +46,23 @@ def say_json(text: str) -> None:
 
 
 class Screen(Console):
-    """A rich console that takes every string as it is."""
+    """A rich console that takes every string as it is, and shows all of it.
+
+    In a terminal, what is too wide for its column goes on in the next line. A file or pipe has no width to keep to.
+    """
 
     def __init__(self, *, stderr: bool = False) -> None:
         """Print on standard output, or on standard error."""
         super().__init__(stderr=stderr, markup=False, emoji=False)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = _UNBOUNDED
 
     def render_str(self, text: str, **how: Any) -> Text:
         """The string, escaped, and spelt out before it is laid out where the console cannot print it."""
         spelt = _escaped_lines(text).encode(self.encoding, READABLE).decode(self.encoding)
-        return super().render_str(spelt, **how)
+        shown = super().render_str(spelt, **how)
+        shown.overflow = "fold"
+        return shown
 
 
 @contextmanager

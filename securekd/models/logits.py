@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from securekd.errors import ModelError
 from securekd.models.shape import InputShape
-from securekd.models.trial import try_out
+from securekd.models.trial import cut, reason, try_out
 
-REMEDY = "let forward return the tensor of logits, or a dict or an object in which they are called 'logits'"
+REMEDY = "let forward return the logits, or a dict or an object that calls them 'logits'"
 
 
 def give_logits(network: nn.Module, shape: InputShape, name: str) -> None:
@@ -30,7 +30,7 @@ def give_logits(network: nn.Module, shape: InputShape, name: str) -> None:
     Raises:
         ModelError: with what the model gave, where that is something else.
     """
-    drawn = _draw(shape)
+    drawn = draw(shape, 2)
     alone = True
     for training, rows, where in (
         (False, 2, "for 2 inputs"),
@@ -40,9 +40,8 @@ def give_logits(network: nn.Module, shape: InputShape, name: str) -> None:
         try:
             output = try_out(network.train(training), drawn[:rows]).output
         except Exception as error:  # a forward pass may raise anything
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(
-                f"{name} gives nothing {where}: {reason}; one input must be enough, and two at a time"
+                f"{name} gives nothing {where}: {reason(error)}; one input must be enough, and two at a time"
             ) from error
         _refuse(output, (rows, shape.classes), f"{name} gives", where)
         alone = alone and isinstance(output, Tensor)
@@ -68,15 +67,18 @@ def _taken(network: nn.Module, inputs: Any, output: Any) -> Any:
 def _refuse(output: Any, expected: tuple[int, int], gives: str, where: str) -> None:
     logits = logits_of(output)
     if not isinstance(logits, Tensor):
-        raise ModelError(f"{gives} {_described(output)} {where}, not {expected} logits; {REMEDY}")
+        raise ModelError(f"{gives} {cut(_described(output))} {where}, not {expected} logits; {REMEDY}")
+    if logits.layout is not torch.strided:
+        raise ModelError(f"{gives} a sparse tensor {tuple(logits.shape)} {where}; let forward return its to_dense()")
     if tuple(logits.shape) != expected:
         raise ModelError(
-            f"{gives} {_described(output)} {where}, not {expected} logits: one number for each of "
-            f"{expected[1]} classes; {REMEDY}"
+            f"{gives} {cut(_described(output))} {where}, not {expected} logits, one for each class; {REMEDY}"
         )
     plain = isinstance(output, tuple | list) and output[0] is logits and getattr(output, "logits", None) is not logits
     if plain and sum(isinstance(x, Tensor) and x.shape == logits.shape for x in output) > 1:
-        raise ModelError(f"{gives} {_described(output)} {where}, of which more than one could be the logits; {REMEDY}")
+        raise ModelError(
+            f"{gives} {cut(_described(output))} {where}, of which more than one could be the logits; {REMEDY}"
+        )
     if not logits.is_floating_point():
         raise ModelError(
             f"{gives} {str(logits.dtype).removeprefix('torch.')} {where}, and logits are real numbers that have a "
@@ -102,9 +104,9 @@ def _described(output: Any) -> str:
     return f"a {kind}" if named is None else f"a {kind} with logits {_described(named)}"
 
 
-def _draw(shape: InputShape) -> Tensor:
-    """Two random inputs, always the same."""
-    generator, size = torch.Generator().manual_seed(0), (2, *shape.dimensions)
+def draw(shape: InputShape, count: int) -> Tensor:
+    """Random inputs (count, ...), always the same."""
+    generator, size = torch.Generator().manual_seed(0), (count, *shape.dimensions)
     if shape.modality == "text":
         return torch.randint(1, max(shape.vocabulary, 2), size, generator=generator)
     return torch.rand(size, generator=generator)

@@ -11,6 +11,7 @@ from securekd.experiment import Model
 from securekd.models import builtin, hog, huggingface
 from securekd.models.logits import give_logits
 from securekd.models.shape import InputShape
+from securekd.models.trial import cut, reason
 from securekd.plugins import is_plugin, load_plugin
 
 Constructor = Callable[..., nn.Module]
@@ -51,8 +52,9 @@ def build(model: Model, shape: InputShape, seed: int) -> nn.Module:
     except ModelError:
         raise
     except Exception as error:  # a constructor may raise anything; whatever it is, these options do not fit
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"model {model.kind!r} with options {model.options} cannot be built: {reason}") from error
+        raise ModelError(
+            f"model {model.kind!r} with options {cut(str(model.options))} cannot be built: {reason(error)}"
+        ) from error
     if tuple(logits.shape) != (2, shape.classes):
         raise ModelError(f"model {model.kind!r} gives {tuple(logits.shape)} for 2 inputs, not (2, {shape.classes})")
     return network

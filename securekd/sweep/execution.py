@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from securekd.errors import DataError, FolderError, InputError, PromiseError, RunError, SecurekdError
 from securekd.experiment import Experiment
 from securekd.files import alone_in
+from securekd.plugins import is_of_main
 from securekd.sweep.folder import Failure, FailureKind, SweepFolder
 from securekd.sweep.lifeline import Lifeline, end_with, lifeline
 from securekd.sweep.plan import PlannedRun, SweepPlan
@@ -96,6 +98,8 @@ def carry_out_sweep(
         InputError: if the backend is not installed.
     """
     wanted = plan.runs[:max_runs]
+    # What is in the program that calls is in no other process: such runs are carried out here, one after the other.
+    here = {run.key for run in wanted if any(is_of_main(name) for name in run.experiment.plugins())}
     with alone_in(folder.path):
         todo = [run for run in wanted if not folder.settled(run)]
         settled = len(wanted) - len(todo)
@@ -110,7 +114,10 @@ def carry_out_sweep(
                     on_progress(Progress(settled + len(told), len(wanted), finished))
 
         with lifeline(folder.path) as sweep, _watching(todo, folder, tell) if backend == "ray" else nullcontext():
-            for finished in _all_of(_Hands(folder, workers, backend, sweep), todo):
+            for finished in chain(
+                _all_of(_Hands(folder, workers, backend, sweep), [run for run in todo if run.key not in here]),
+                _all_of(_Hands(folder, 1, "local", sweep), [run for run in todo if run.key in here]),
+            ):
                 tell(finished)
 
 

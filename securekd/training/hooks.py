@@ -10,6 +10,7 @@ from opacus.layers.dp_rnn import DPGRU, DPLSTM, DPRNN
 from torch import Tensor, nn
 
 from securekd.errors import ModelError
+from securekd.models.trial import reason
 
 
 class OutputHooks(GradSampleHooks):  # type: ignore[misc]
@@ -62,14 +63,12 @@ class OutputHooks(GradSampleHooks):  # type: ignore[misc]
         try:
             call(*args, **options)
         except Exception as error:  # what Opacus and torch.func raise for layers that they cannot take apart
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise self._refusal(layer, reason) from error
+            raise self._refusal(layer, reason(error)) from error
 
-    def _refusal(self, layer: nn.Module, reason: str) -> ModelError:
+    def _refusal(self, layer: nn.Module, why: str) -> ModelError:
         return ModelError(
-            f"{place(self._names[layer], layer)} has no per-example gradients: a layer with parameters must take one "
-            f"tensor by position and give one, examples first ({reason}); rewrite it, freeze it with "
-            "requires_grad_(False), or set privacy.dp_sgd = false"
+            f"{place(self._names[layer], layer)} has no per-example gradients: it must take one tensor by position and "
+            f"give one, examples first ({why}); rewrite it, freeze it, or set privacy.dp_sgd = false"
         )
 
 

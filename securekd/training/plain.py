@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from securekd.errors import ModelError
-from securekd.models.trial import try_out
+from securekd.models.trial import reason, untouched
 from securekd.training.dp_sgd import TrainingOutcome
 from securekd.training.frozen import Encode, compute_features, split_frozen
 
@@ -52,7 +52,7 @@ def fit(
     if split is not None:
         x = encode(split, x) if encode else compute_features(split, x, micro_batch=batch_size, device=device)
         model = split.head
-    sizes = batch_sizes(model, x[:1].to(device), len(x), batch_size)
+    sizes = batch_sizes(model, x[: batch_size + 1].to(device), len(x), batch_size)
     steps = epochs * len(sizes)
     adam = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(steps, 1))
@@ -97,7 +97,7 @@ def train_plain(
     return TrainingOutcome(steps=steps, zeroed=0, gradients=None)
 
 
-def batch_sizes(model: nn.Module, row: Tensor, rows: int, batch_size: int) -> list[int]:
+def batch_sizes(model: nn.Module, trial: Tensor, rows: int, batch_size: int) -> list[int]:
     """The sizes of a pass' batches: `batch_size` each, and what is left.
 
     A single row that is left joins the batch before it, if the model cannot be trained on one: batch normalisation has
@@ -105,33 +105,58 @@ def batch_sizes(model: nn.Module, row: Tensor, rows: int, batch_size: int) -> li
 
     Args:
         model: in training mode.
-        row: an input (1, ...), on the model's device.
+        trial: inputs (n, ...) to try it on, on the model's device: as many as a batch and one more, and different ones,
+            since copies of a row have no variance either.
         rows: in the pass.
         batch_size: rows in a batch.
 
     Raises:
-        ModelError: if the model cannot be trained on one row, and that is all that there is, or that a batch may hold.
+        ModelError: if the model cannot be trained on one row, and that is all that there is, or that a batch may hold;
+            or on several rows either.
     """
     whole, left = divmod(rows, batch_size)
     sizes = [batch_size] * whole + [left] * (left > 0)
     if 1 not in sizes:
         return sizes
-    reason = _failure(model, row)
-    if reason is None or _failure(model, torch.cat([row, row])) is not None:
+    alone = _failure(model, trial[:1])
+    if alone is None:
         return sizes
     if rows == 1 or batch_size == 1:
         held = "there is only one row to learn from" if rows == 1 else "the batch size is 1"
         raise ModelError(
-            f"{type(model).__name__} cannot be trained on one row alone ({reason}), and {held}; use group or layer "
+            f"{type(model).__name__} cannot be trained on one row alone ({alone}), and {held}; use group or layer "
             f"norm instead of batch norm, or {'more rows' if rows == 1 else 'a batch size of 2 or more'}"
+        )
+    together = _failure(model, trial) if len(trial) > 1 else None
+    if together is not None:
+        raise ModelError(
+            f"{type(model).__name__} cannot be trained on a batch of {len(trial)} rows: {together}; look for a "
+            "division by zero (a deviation without ε), a logarithm, or a layer that fails"
         )
     return [*sizes[:-2], batch_size + 1]
 
 
+@torch.enable_grad()
 def _failure(model: nn.Module, rows: Tensor) -> str | None:
-    """Why the model gives no finite logits for these rows; None if it does."""
+    """Why these rows give no finite logits, statistics and gradients; None if they do."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    before = _infinite_buffers(model)  # a mask may be meant so
     try:
-        finite = bool(try_out(model, rows).output.isfinite().all())
+        with untouched(model, rows):
+            logits = model(rows.clone())
+            if not logits.isfinite().all():
+                return "its logits are not finite"
+            if _infinite_buffers(model) - before:
+                return "its statistics are not finite"
+            if not logits.requires_grad:
+                return None
+            loss = cross_entropy(logits, logits.new_zeros(len(rows), dtype=torch.long))
+            found = torch.autograd.grad(loss, trained, allow_unused=True)
     except Exception as error:  # torch's ValueError for batch norm, or whatever a user's layer raises
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
-    return None if finite else "its logits are not finite"
+        return reason(error)
+    finite = all(gradient.isfinite().all() for gradient in found if gradient is not None)
+    return None if finite else "its gradients are not finite"
+
+
+def _infinite_buffers(model: nn.Module) -> set[str]:
+    return {name for name, buffer in model.named_buffers() if not buffer.isfinite().all()}

@@ -1,5 +1,7 @@
 """Which models DP-SGD can train: those whose examples it can keep apart, found out before anything private is seen."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -7,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from securekd.errors import ModelError
-from securekd.models.trial import try_out
+from securekd.models.trial import reason, try_out
 from securekd.training.hooks import OutputHooks, place
 
 # What takes the place of layers that torch computes in one piece.
@@ -16,6 +18,12 @@ REPLACEMENTS: dict[type[nn.Module], str] = {
     nn.GRU: "opacus.layers.DPGRU",
     nn.RNN: "opacus.layers.DPRNN",
     nn.MultiheadAttention: "opacus.layers.DPMultiheadAttention or a transformers model",
+}
+
+# What runs a model's layers elsewhere than where they are watched: compiled, or in copies on several devices.
+WRAPPERS: dict[type[nn.Module], str] = {
+    torch.jit.ScriptModule: "torch.jit.script or torch.jit.trace",
+    nn.DataParallel: "nn.DataParallel",
 }
 
 
@@ -36,7 +44,7 @@ def refuse_unsuited(model: nn.Module, inputs: Tensor) -> None:
     """
     name = type(model).__name__
     for path, layer in model.train().named_modules():
-        _refuse_layer(layer, f"{name} cannot be trained with DP-SGD: {place(path, layer)}")
+        _refuse_layer(layer, f"{name} cannot train with DP-SGD: {place(path, layer)}")
     trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
     if not trainable:
         raise ModelError(f"{name} has no trainable parameter")
@@ -48,6 +56,7 @@ def refuse_unsuited(model: nn.Module, inputs: Tensor) -> None:
             )
     drawn = torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0))
     x = drawn if inputs.is_floating_point() else (inputs + (drawn > 0.5).to(inputs.dtype))
+    _refuse_half(model, x)
     _refuse_mixing(model, x, 1 - x if inputs.is_floating_point() else 2 * inputs + 1 - x)
     with torch.no_grad():
         deterministic = torch.equal(model(x.clone()), model(x.clone()))
@@ -56,6 +65,12 @@ def refuse_unsuited(model: nn.Module, inputs: Tensor) -> None:
 
 def _refuse_layer(layer: nn.Module, where: str) -> None:
     """Refuse a layer whose type, or whose parameters and buffers, tell that there is no per-example gradient."""
+    for kind, wrapper in WRAPPERS.items():
+        if isinstance(layer, kind) and any(p.requires_grad for p in layer.parameters()):
+            raise ModelError(
+                f"{where} hides its layers, and per-example gradients need to watch them; take the model without "
+                f"{wrapper}, or set privacy.dp_sgd = false"
+            )
     if layer.training and isinstance(layer, _BatchNorm):
         raise ModelError(f"{where} normalises over the batch, which mixes its examples; use group or layer norm")
     if layer.training and isinstance(layer, _InstanceNorm) and layer.track_running_stats:
@@ -66,16 +81,37 @@ def _refuse_layer(layer: nn.Module, where: str) -> None:
     for kind, replacement in REPLACEMENTS.items():
         if isinstance(layer, kind):
             raise ModelError(
-                f"{where} is computed by torch in one piece, from which no example's gradient can be had; take "
-                f"{replacement} instead, freeze it with requires_grad_(False), or set privacy.dp_sgd = false"
+                f"{where} is computed by torch in one piece, without per-example gradients; take {replacement} "
+                "instead, freeze it, or set privacy.dp_sgd = false"
             )
     buffers = [n for n, _ in layer.named_buffers()]
     if buffers:
         raise ModelError(
             f"{where} holds trainable parameters ({', '.join(own)}) and, itself or in a part, buffers "
-            f"({', '.join(buffers)}), and Opacus has no per-example gradients where both meet; put the parameters into "
-            "a layer of their own, or the buffers outside it"
+            f"({', '.join(buffers)}), which Opacus cannot take together; put the parameters into a layer of their own, "
+            "or the buffers outside it"
         )
+
+
+def _refuse_half(model: nn.Module, x: Tensor) -> None:
+    """Refuse a trainable layer that computes in half precision, whose gradients' norms are not those clipped to."""
+
+    def look(path: str, layer: nn.Module, entered: tuple[object, ...], left: object) -> None:
+        for value in (*entered, left):
+            if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16):
+                kind = str(value.dtype).removeprefix("torch.")
+                raise ModelError(
+                    f"{type(model).__name__} computes {place(path, layer)} in {kind}, and clip and noise are exact for "
+                    "float32 alone; take torch.autocast or the conversion out, or set privacy.dp_sgd = false"
+                )
+
+    watched = [(n, m) for n, m in model.named_modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
+    hooks = [layer.register_forward_hook(partial(look, path)) for path, layer in watched]
+    try:
+        try_out(model, x)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @torch.no_grad()
@@ -120,12 +156,11 @@ def _compare_gradients(model: nn.Module, trainable: dict[str, nn.Parameter], x: 
             raise ModelError(
                 f"{name} has per-example gradients that do not add up to the batch's at {parameter} {wrong}"
             )
-    model.zero_grad()
     for i in range(len(x) if deterministic else 0):
-        loss = cross_entropy(model(x[i : i + 1].clone()), torch.zeros(1, dtype=torch.long))
-        alone = torch.autograd.grad(loss, list(trainable.values()))
-        for (parameter, rows), expected in zip(found.items(), alone, strict=True):
-            if not _alike(rows[i], expected):
+        model.zero_grad()
+        cross_entropy(model(x[i : i + 1].clone()), torch.zeros(1, dtype=torch.long)).backward()  # type: ignore[no-untyped-call]
+        for parameter, rows in found.items():
+            if not _alike(rows[i], trainable[parameter].grad):
                 raise ModelError(
                     f"{name} has per-example gradients that differ from those of the example alone at {parameter} "
                     f"{wrong}"
@@ -140,13 +175,20 @@ def _gradients(model: nn.Module, trainable: dict[str, nn.Parameter], x: Tensor) 
         loss = cross_entropy(model(x.clone()), torch.zeros(len(x), dtype=torch.long))
         loss.backward()  # type: ignore[no-untyped-call]
         found = {n: getattr(p, "grad_sample", None) for n, p in trainable.items()}
+        waiting = {n for n, p in trainable.items() if getattr(p, "_forward_counter", 0)}  # Opacus' count of calls
     except RuntimeError as error:  # autograd's: no gradient at all, or what it needs was changed in place
-        raise ModelError(f"{name} cannot be trained: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{name} cannot be trained: {reason(error)}") from error
     finally:
         hooks.cleanup()
     for parameter, rows in found.items():
         if trainable[parameter].grad is None:
             raise ModelError(f"{name} has trainable parameters without a gradient ({parameter}); freeze or remove them")
+        if parameter in waiting:
+            raise ModelError(
+                f"{name} calls the layer of {parameter} more often than gradients come back: gradient checkpointing "
+                "calls it again, or what a call gave is not used; take torch.utils.checkpoint "
+                "(gradient_checkpointing_disable()) or that call out, or set privacy.dp_sgd = false"
+            )
         if rows is None:
             raise ModelError(
                 f"{name} uses {parameter} outside a call of the layer that holds it, where there are no per-example "

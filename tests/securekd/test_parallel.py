@@ -5,20 +5,30 @@ import signal
 import subprocess
 import sys
 import time
-from multiprocessing import active_children
+from multiprocessing import active_children, current_process, spawn
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 from securekd.errors import RunError
+from securekd.models.shape import InputShape
 from securekd.parallel import performer
 from securekd.plan import make_plan
 from securekd.strategy import client_task
 from tests.securekd.conftest import small
 
 
-def test_one_process_and_two_give_the_same_in_the_same_order() -> None:
+def test_one_process_and_two_give_the_same_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    main, told = sys.modules["__main__"], []
+    original = spawn.get_preparation_data
+
+    def look(name: str) -> dict:
+        told.append(sys.modules["__main__"] is main)  # other threads may look for what is in it
+        return original(name)
+
+    monkeypatch.setattr(spawn, "get_preparation_data", look)
     plan = make_plan(small())
     tasks = [client_task(plan, client, 1, None) for client in plan.clients]
     found = []
@@ -30,6 +40,32 @@ def test_one_process_and_two_give_the_same_in_the_same_order() -> None:
         assert alone.arrays.keys() == together.arrays.keys()
         for name, value in alone.arrays.items():
             np.testing.assert_array_equal(value, together.arrays[name])
+    assert told == [True, True]
+
+
+@pytest.mark.parametrize("workers", [None, 2, 5])
+def test_a_process_that_may_have_no_children_trains_by_itself(
+    workers: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a worker of `multiprocessing.Pool`."""
+    monkeypatch.setitem(current_process()._config, "daemon", True)
+    plan = make_plan(small())
+    tasks = [client_task(plan, client, 1, None) for client in plan.clients[:2]]
+    with performer(workers, len(tasks)) as perform:
+        assert len(list(perform(tasks))) == 2
+
+
+def test_what_belongs_to_the_program_trains_in_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "narrow", narrow, raising=False)
+    plan = make_plan(small(clients={"models": ["__main__:narrow"]}))
+    tasks = [client_task(plan, client, 1, None) for client in plan.clients[:2]]
+    with performer(2, len(tasks)) as perform:
+        assert len(list(perform(tasks))) == 2
+        assert not active_children()
+
+
+def narrow(shape: InputShape) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, shape.classes))
 
 
 SCRIPT = """
@@ -68,10 +104,10 @@ with performer(2, 2) as perform:
     ("program", "model"),
     [
         ("script.py", "logistic"),
-        ("-", "logistic"),
-        ("-i", "logistic"),
-        ("-c", "__main__:Net"),
-        ("script.py", "__main__:Net"),
+        pytest.param("-", "logistic", marks=pytest.mark.slow),
+        pytest.param("-i", "logistic", marks=pytest.mark.slow),
+        pytest.param("-c", "__main__:Net", marks=pytest.mark.slow),
+        pytest.param("script.py", "__main__:Net", marks=pytest.mark.slow),
     ],
 )
 def test_a_program_without_a_main_guard_trains_in_several_processes_and_runs_once(
@@ -131,7 +167,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     assert not any(alive(child) for child in children)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.5])
+@pytest.mark.parametrize("seconds", [0.5, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_workers_are_deaf_to_ctrl_c_from_their_start_on(seconds: float, tmp_path: Path) -> None:
     """It is the parent's to answer; a worker that hears it too prints a traceback of its own before it ends."""
     import tomli_w
@@ -140,7 +176,8 @@ def test_workers_are_deaf_to_ctrl_c_from_their_start_on(seconds: float, tmp_path
 
     (tmp_path / "small.toml").write_text(tomli_w.dumps(SMALL))
     parent = subprocess.Popen(
-        [sys.executable, "-m", "securekd", "run", "small.toml", "--set", "runtime.workers=2", "--out", "r"],
+        [sys.executable, "-m", "securekd", "run", "small.toml", "--set", "runtime.workers=2",
+         "--set", "rounds=1", "--out", "r"],
         cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip

@@ -1,5 +1,7 @@
 """One part of every kind, from a module of the user's, in one run."""
 
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -90,3 +92,40 @@ def test_a_model_of_the_wrong_shape_is_refused_before_anything_is_trained(mine: 
 def test_what_cannot_be_loaded_is_named(name: str) -> None:
     with pytest.raises(SettingError, match="write it as module:attribute"):
         load_plugin(name)
+
+
+SELF = """
+from pathlib import Path
+from securekd.plugins import load_plugin
+
+with open("begun", "a") as file:
+    print(__name__, file=file)
+
+class Net:
+    pass
+
+LOAD
+"""
+
+
+@pytest.mark.parametrize(
+    ("load", "begun", "said"),
+    [
+        ('load_plugin("own:Net")', ["__main__", "own"], "own is a script that begins anew when it is imported"),
+        (
+            '(lambda: load_plugin("own:Net"))()',
+            ["__main__", "own"],
+            "call it __main__:Net, or put Net into a module of its own",
+        ),
+        ('__name__ == "__main__" and print(load_plugin("own:Net"))', ["__main__", "own"], None),
+        ('print(load_plugin("__main__:Net"))', ["__main__"], None),
+    ],
+)
+def test_a_script_that_names_itself_is_loaded_or_told_what_it_does(
+    load: str, begun: list[str], said: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(SELF.replace("LOAD", load))
+    done = subprocess.run([sys.executable, "own.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (tmp_path / "begun").read_text().split() == begun
+    assert (done.returncode == 0) == (said is None), done.stderr
+    assert said is None or said in done.stderr.splitlines()[-1]

@@ -17,9 +17,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.table import Table
 
+from securekd.audit_console import summary
+from securekd.audit_record import AuditRecord
+from securekd.auditing import AuditRequest, audit_deployment
 from securekd.data.holdings import Holdings
 from securekd.errors import PromiseError, SettingError
+from securekd.report import numbers
 from securekd.terminal import Screen, escape, progress_bar, say
+from securekd_attacks.audit_settings import AuditSettings
 from tests.securekd.conftest import SMALL
 
 POOR = ["ascii", "cp1252", "latin-1", "cp437", "koi8-r"]
@@ -187,6 +192,61 @@ def test_a_dry_run_shows_classes_clients_and_columns_whatever_they_are_called(
     assert (
         securekd("run", "a.toml", "--dry-run", "--set", f"data.columns={{{json.dumps(column)}={{low=1,high=0}}}}") == 2
     )
+
+
+def columns(shown: str) -> list[str]:
+    """What a table's columns hold, put together again."""
+    lines = [line.split("│")[1:-1] for line in shown.splitlines() if line.startswith("│")]
+    return [bare("".join(parts)) for parts in zip(*lines, strict=True)]
+
+
+def measured(tmp_path: Path) -> AuditRecord:
+    random = np.random.default_rng(0)
+    logits, membership = random.normal(size=(600, 3)), np.arange(600) < 300
+    np.savez(tmp_path / "signals.npz", logits=logits, membership=membership, labels=random.integers(3, size=600))
+    return audit_deployment(
+        AuditRequest(str(tmp_path / "signals.npz"), settings=AuditSettings(attacks=("loss",))), tmp_path / "audit"
+    )
+
+
+@pytest.mark.parametrize("place", ["a terminal of 80 columns", "a terminal of 40 columns", "a pipe", "COLUMNS=60"])
+def test_nothing_in_a_table_is_cut(place: str) -> None:
+    """Intervals, settings, heads and titles; in a terminal they go on in the next line."""
+    cells = ["0.669 (0.636–0.702)", "mlp; epsilon=4.0, hidden=16, batch_size=32", "123456789.123456789" * 6]
+    table = Table("a head of several words", "averyveryverylonghead", "third", title="a title that is long " * 3)
+    table.add_row(*cells)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)
+        if place.startswith("COLUMNS"):
+            patch.setenv("COLUMNS", "60")
+        patch.setattr(sys, "stdout", caught := io.StringIO())
+        screen = Screen()
+        if "terminal" in place:
+            screen.width = int(place.split()[3])
+        screen.print(table)
+    shown = caught.getvalue()
+    assert columns(shown) == [bare(cell) for cell in cells]
+    assert "…" not in shown
+    if place == "a pipe":
+        assert all(f" {cell} " in shown for cell in cells)
+    else:
+        assert max(map(len, shown.splitlines())) <= int("".join(c for c in place if c.isdigit()))
+
+
+@pytest.mark.parametrize("width", [None, 80])
+def test_an_audits_intervals_are_whole(width: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = measured(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if width:
+        monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys, "stdout", caught := io.StringIO())
+    summary(record, tmp_path)
+    shown = caught.getvalue()
+    assert "…" not in shown
+    area = record.attacks[0].auc
+    told = f"{numbers.area(area.value)} ({numbers.area_range(area.low, area.high)})"
+    assert columns(shown)[1] == bare(told)
+    assert bool(width) != (told in shown)
 
 
 names = st.text(st.characters() | st.sampled_from("[]/:\\\x1b\r\x07\x9b\u202e\u200b\n\t"), min_size=1, max_size=20)

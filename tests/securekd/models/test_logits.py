@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from securekd.experiment import Model
 from securekd.models.folder import load_student, save_model
 from securekd.models.registry import build
 from securekd.models.shape import InputShape
+from securekd.training.plain import train_plain
 from securekd.training.suited import refuse_unsuited
 
 TABLE = InputShape("tabular", (6,), 3)
@@ -40,6 +42,10 @@ class Giving(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return GIVEN[self.kind](self, self.head(x))
+
+
+def explain(text: str) -> Any:
+    raise RuntimeError(text)
 
 
 TAKEN: dict[str, Callable[[nn.Module, Tensor], Any]] = {
@@ -73,6 +79,14 @@ REFUSED: dict[str, tuple[Callable[[nn.Module, Tensor], Any], str]] = {
     "nan": (lambda m, z: z / 0.0 * 0.0, "NaN or infinite"),
     "minus infinity": (lambda m, z: (z * 0.0).log(), "NaN or infinite"),
     "nan in training": (lambda m, z: z * torch.nan if m.training else z, "in training mode"),
+    "fifty tensors": (lambda m, z: {f"layer{i}": z for i in range(50)}, r"'layer0': a tensor \(2, 3\), .*… for 2"),
+    "a tuple of fifty": (lambda m, z: (z[0], *[z] * 50), r"a tuple of a tensor \(3,\), .*… for 2"),
+    "a sparse tensor": (lambda m, z: z.to_sparse(), r"a sparse tensor \(2, 3\) for 2 inputs; let .* to_dense"),
+    "a sparse tensor by rows": (lambda m, z: z.to_sparse_csr(), "a sparse tensor"),
+    "a long error": (
+        lambda m, z: explain("why " * 500) if m.training else z,
+        "in training mode: why why.*…; one input",
+    ),
     "an error for one input": (lambda m, z: z * z.flatten()[3] / z.flatten()[3], "1 input alone: index 3"),
 }
 GIVEN = TAKEN | {name: make for name, (make, _) in REFUSED.items()}
@@ -98,6 +112,41 @@ def test_what_holds_no_logits_is_refused_by_name(kind: str) -> None:
     message = str(caught.value)
     assert message.startswith("model 'tests.securekd.models.test_logits:Giving' (Giving) gives")
     assert "\n" not in message
+    assert len(message) <= 300
+
+
+WRAPPED: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "script": torch.jit.script,
+    "trace": lambda network: torch.jit.trace(network, torch.rand(2, 6), check_trace=False),
+    "data parallel": nn.DataParallel,
+    "a part": lambda network: nn.Sequential(torch.jit.script(network)),
+}
+
+
+def wrapped(shape: InputShape, *, how: str) -> nn.Module:
+    """A model with a buffer that training changes, compiled or wrapped."""
+    return WRAPPED[how](nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, shape.classes)))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("how", WRAPPED)
+def test_a_compiled_or_wrapped_model_trains_without_privacy(how: str, tmp_path: Path) -> None:
+    model = Model(kind="tests.securekd.models.test_logits:wrapped", options={"how": how})
+    network = build(model, TABLE, seed=1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    looked_at = [value for name, value in before.items() if "running_mean" in name]
+    assert how == "trace" or not looked_at[0].any()  # tracing runs the model; nothing else did that left a trace
+    rng = np.random.default_rng(0)
+    x, y = rng.random((9, 6), dtype=np.float32), rng.integers(0, 3, 9)
+    train_plain(network, x, y, epochs=2, batch_size=4, learning_rate=0.1, randomness=rng)
+    for name, value in network.state_dict().items():
+        assert value.isfinite().all()
+        assert not torch.equal(value, before[name])
+    save_model(network, model, TABLE, ("a", "b", "c"), tmp_path / "model")
+    with torch.no_grad():
+        assert torch.equal(
+            load_student(tmp_path / "model", [model.kind])(torch.from_numpy(x)), network(torch.from_numpy(x))
+        )
 
 
 def no_module(shape: InputShape) -> dict[str, int]:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tomli_w
+from torch import nn
 
 from securekd.errors import FolderError, InputError, RunError, SecurekdError
 from securekd.experiment import Experiment
+from securekd.models.shape import InputShape
 from securekd.record import read_result
 from securekd.runner import run
 from securekd.sweep import console, execution
@@ -323,3 +325,21 @@ def test_the_command_prints_the_plan_first_and_then_what_came_of_it(tmp_path: Pa
             [*SECUREKD, "frontier", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
         )
         assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stderr
+
+
+def narrow(shape: InputShape) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, shape.classes))
+
+
+@pytest.mark.parametrize("part", ["clients", "student"])
+def test_runs_of_a_model_in_the_program_that_calls_are_carried_out_in_its_process(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "narrow", narrow, raising=False)
+    named = {"models": ["__main__:narrow"]} if part == "clients" else {"model": "__main__:narrow"}
+    folder, plan = begun(
+        tmp_path / "s", experiment=BASE | {part: BASE[part] | named}, axes={"privacy.epsilon": [4.0, 8.0]}, seeds=[0],
+        baselines=[],
+    )  # fmt: skip
+    carry_out_sweep(plan, folder, workers=2)
+    assert [folder.failure(run) for run in plan.runs] == [None, None]

@@ -36,6 +36,20 @@ class Standardised(nn.Module):
         return self.head(x / (x.std(0) + 1.0))
 
 
+class Scaled(nn.Module):
+    """A standardisation written by hand after a layer, as `scale` has it."""
+
+    def __init__(self, scale: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.scale = scale
+        self.body = nn.Linear(6, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.body(x)
+        return self.head((z - z.mean(0)) / self.scale(z))
+
+
 NORMED: dict[str, Callable[[], nn.Module]] = {
     "batch norm": lambda: nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3)),
     "batch norm on pixels": lambda: nn.Sequential(
@@ -44,6 +58,10 @@ NORMED: dict[str, Callable[[], nn.Module]] = {
     "frozen batch norm": lambda: nn.Sequential(nn.BatchNorm1d(6).requires_grad_(False), nn.Linear(6, 3)),
     "functional": Functional,
     "by hand": Standardised,
+    "by hand, without ε": lambda: Scaled(lambda z: z.std(0)),
+    "by hand, of all units": lambda: Scaled(lambda z: z.std(0, correction=0).mean()),
+    "by hand, by the range": lambda: Scaled(lambda z: z.amax(0) - z.amin(0)),
+    "by hand, finite but for the gradient": lambda: Scaled(lambda z: z.var(0, correction=0).sqrt() + 1.0),
 }
 OTHERS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: nn.Linear(6, 3),
@@ -117,14 +135,32 @@ def test_any_other_model_gets_it_as_a_batch_of_its_own_as_ever(name: str) -> Non
 @pytest.mark.parametrize(("rows", "batches"), [(8, [4, 4]), (10, [4, 4, 2]), (3, [3])])
 def test_no_other_number_of_rows_changes_a_batch(name: str, rows: int, batches: list[int]) -> None:
     model = made((NORMED | OTHERS)[name]).train()
-    assert batch_sizes(model, torch.rand(1, 6), rows, 4) == batches
+    assert batch_sizes(model, torch.rand(min(rows, 5), 6), rows, 4) == batches
+
+
+BROKEN: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
+    "a division by zero": (lambda z: z - z, "its logits are not finite"),
+    "a logarithm": (lambda z: (-z.square()).log(), "its logits are not finite"),
+    "a root of zero": (lambda z: (z - z).sqrt() + 1.0, "its gradients are not finite"),
+    "an error": (lambda z: z @ z, "mat1 and mat2"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_model_that_company_does_not_help_is_refused_by_name(name: str) -> None:
+    (x, y), (scale, why) = draw(9), BROKEN[name]
+    model = made(lambda: Scaled(scale))
+    before = copy.deepcopy(model)
+    with pytest.raises(ModelError, match=f"Scaled cannot be trained on a batch of 5 rows: {why}.*; look for"):
+        trained(model, x, y, batch_size=4)
+    assert_same(model, before)
 
 
 @pytest.mark.parametrize("name", NORMED)
 def test_looking_leaves_no_trace_in_the_statistics(name: str) -> None:
     model = made(NORMED[name]).train()
     twin = copy.deepcopy(model)
-    batch_sizes(model, torch.rand(1, 6), 9, 4)
+    batch_sizes(model, torch.rand(5, 6), 9, 4)
     assert_same(model, twin)
 
 

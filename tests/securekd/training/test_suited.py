@@ -8,6 +8,7 @@ import torch
 from opacus.layers import DPGRU, DPLSTM, DPRNN, DPMultiheadAttention
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm, dropout, linear
+from torch.utils.checkpoint import checkpoint
 
 from securekd.errors import ModelError
 from securekd.randomness import Csprng
@@ -93,6 +94,26 @@ def tied() -> nn.Module:
     return nn.Sequential(one, nn.Tanh(), other, nn.Tanh(), nn.Linear(6, 3))
 
 
+def plain() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 3))
+
+
+def in_bfloat16(use: Forward, **layers: nn.Module) -> nn.Module:
+    def cast(m: Parts, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return use(m, x)
+
+    return Parts(cast, head=nn.Linear(6, 3), **layers)
+
+
+def checkpointed(use: Forward, *body: nn.Module, reentrant: bool = False) -> nn.Module:
+    def forward(m: Parts, x: Tensor) -> Tensor:
+        return m.head(checkpoint(lambda inner: use(m, inner), x.requires_grad_(), use_reentrant=reentrant))
+
+    return Parts(forward, body=nn.Sequential(*body), head=nn.Linear(6, 3))
+
+
+AGAIN = "gradient checkpointing calls it again"
 ONE_PIECE = "computed by torch in one piece"
 OUTSIDE = "outside a call of the layer that holds it"
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
@@ -107,6 +128,18 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
     "a cell with a state": (
         lambda: Parts(lambda m, x: m.head(m.cell(x)[0]), cell=nn.LSTMCell(6, 4), head=nn.Linear(4, 3)),
         ("cell (LSTMCell)", "it takes Tensor and gives a tuple"),
+    ),
+    "attention with further keys": (
+        lambda: attention(DPMultiheadAttention(2, 1, add_bias_kv=True, batch_first=True)),
+        ("seq_bias_v (SequenceBias)", "The expanded size"),
+    ),
+    "a transformer in full": (
+        lambda: Parts(
+            lambda m, x: m.head(m.transformer(steps(x), steps(x)).flatten(1)),
+            transformer=nn.Transformer(2, 1, 1, 1, 4, batch_first=True),
+            head=nn.Linear(6, 3),
+        ),
+        ("transformer.encoder.layers.0.self_attn (MultiheadAttention)", ONE_PIECE),
     ),
     "bilinear": (
         lambda: Parts(lambda m, x: m.pair(x, x), pair=nn.Bilinear(6, 6, 3)),
@@ -176,6 +209,38 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
         ),
         ("modified by an inplace operation",),
     ),
+    "autocast": (lambda: in_bfloat16(lambda m, x: m.head(x)), ("head (Linear) in bfloat16", "torch.autocast")),
+    "autocast, with logits made whole again": (
+        lambda: in_bfloat16(lambda m, x: m.head(x).float()),
+        ("head (Linear) in bfloat16", "privacy.dp_sgd = false"),
+    ),
+    "autocast around a layer with a norm behind": (
+        lambda: in_bfloat16(lambda m, x: m.norm(m.head(x)), norm=nn.LayerNorm(3)),
+        ("head (Linear) in bfloat16",),
+    ),
+    "half precision written by hand": (
+        lambda: Parts(lambda m, x: m.head(m.scale(x.bfloat16()).float()), scale=Own(), head=nn.Linear(6, 3)),
+        ("scale (Own) in bfloat16",),
+    ),
+    "torch.jit.script": (lambda: torch.jit.script(plain()), ("hides its layers", "without torch.jit.script or")),
+    "torch.jit.trace": (lambda: torch.jit.trace(plain(), torch.rand(2, 6)), ("hides its layers", "torch.jit.trace")),
+    "a compiled part": (
+        lambda: nn.Sequential(nn.Linear(6, 6), torch.jit.script(plain())),
+        ("1 (RecursiveScriptModule)", "hides its layers"),
+    ),
+    "DataParallel": (lambda: nn.DataParallel(plain()), ("hides its layers", "without nn.DataParallel")),
+    "gradient checkpointing": (
+        lambda: checkpointed(lambda m, x: m.body(x), nn.Linear(6, 6), nn.ReLU(True)),
+        ("body.0.weight", AGAIN),
+    ),
+    "gradient checkpointing behind a layer": (
+        lambda: checkpointed(lambda m, x: m.body[1](m.body[0](x)), nn.Linear(6, 6), nn.LayerNorm(6)),
+        ("body.0.weight", AGAIN, "gradient_checkpointing_disable()"),
+    ),
+    "a call whose result is not used": (
+        lambda: Parts(lambda m, x: (m.head(x), m.head(2 * x))[1], head=nn.Linear(6, 3)),
+        ("head.weight", AGAIN, "what a call gave is not used"),
+    ),
     "a layer that is not used": (
         lambda: Parts(lambda m, x: m.head(x), head=nn.Linear(6, 3), spare=nn.Linear(6, 3)),
         ("without a gradient (spare.weight)", "freeze or remove"),
@@ -190,6 +255,16 @@ TAKEN: dict[str, Callable[[], nn.Module]] = {
     "instance norm": lambda: instance_norm(affine=True, statistics=False),
     "parameters of its own": lambda: nn.Sequential(Own(), nn.Linear(6, 3)),
     "tied weights": tied,
+    "gradient checkpointing of one layer": lambda: checkpointed(lambda m, x: m.body(x), nn.Linear(6, 6)),
+    "gradient checkpointing, reentrant": lambda: checkpointed(
+        lambda m, x: m.body(x), nn.Linear(6, 6), nn.Tanh(), reentrant=True
+    ),
+    "a frozen compiled part": lambda: nn.Sequential(torch.jit.script(plain().requires_grad_(False)), nn.Linear(3, 3)),
+    "autocast around frozen layers": lambda: Parts(
+        lambda m, x: m.head(m.body(x)),
+        body=in_bfloat16(lambda m, x: m.head(x).float()).requires_grad_(False),
+        head=nn.Linear(3, 3),
+    ),
     "weight norm": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 3))),
     "inputs changed in place": lambda: Parts(lambda m, x: m.head(x.sub_(0.5)), head=nn.Linear(6, 3)),
 }
@@ -204,6 +279,7 @@ def test_a_refusal_names_the_layer_the_true_cause_and_the_remedy(name: str) -> N
     message = str(caught.value)
     assert [part for part in said if part not in message] == [], message
     assert "\n" not in message
+    assert len(message) <= 300
     assert ("group or layer norm" in message) == (name.startswith("batch norm") and "no type" not in name)
 
 
