@@ -124,6 +124,9 @@ def _release_epsilon(releases: dict[ReleaseEvent, int], neighbours: Neighbours, 
     return epsilon
 
 
+ALLOWANCE = 1 + 1e-5
+"""What the exact curve, too, is rounded up by."""
+
 NEXT_TO_ONE = 1e-6
 """Sampling rates nearer to 1 than this count as 1."""
 
@@ -136,6 +139,7 @@ def calibrate_dp_sgd(sampling_rate: float, steps: int, epsilon: float, delta: fl
     Raises:
         BudgetError: if no noise up to 10⁶ would, or if δ alone, at or above ε, would be the larger leak.
     """
+
     def cost(noise_multiplier: float) -> float:
         event = DpSgdEvent(sampling_rate=sampling_rate, noise_multiplier=noise_multiplier, steps=steps)
         return _dp_sgd_epsilon(((event, 1),), neighbours, delta)
@@ -208,7 +212,7 @@ def _dp_sgd_epsilon(events: tuple[tuple[DpSgdEvent, int], ...], neighbours: Neig
     distance = 2.0 if neighbours == "replace_one" else 1.0
     unsampled = distance * math.sqrt(sum(n / noise**2 for (_, noise), n in merged.items()))
     if all(rate == 1.0 for rate, _ in merged):
-        return gaussian_epsilon(unsampled, delta)
+        return gaussian_epsilon(unsampled, delta) * ALLOWANCE
     by_losses = 0.0
     for steps in _directions(merged, neighbours):
         highest = sum(s.count * s.pair.highest_loss for s in steps)
