@@ -236,26 +236,15 @@ def _cells(files: Sequence[_File], tables: "Sequence[pa.Table]", name: str, nume
 
     Where all files give texts (CSV does), numbers stay texts too: a target gets them as they stand.
     """
-    kinds = {_kind(table.column(name).type) for table in tables}
+    kinds = {_kind(table.column(name).type) for table in tables} - {"nothing"}
     columns = [table.column(name).to_pylist() for table in tables]
-    if kinds <= {"text", "number", "boolean", "nothing"}:
-        if numeric and not kinds <= {"text", "nothing"}:
-            whole = all(_is_whole(value) for values in columns for value in values)
-            return [[_number(value, whole) for value in values] for values in columns]
-        if kinds == {"boolean"}:
-            return columns
-        return (
-            [[name_of(value) for value in values] for values in columns]
-            if len(kinds) > 1
-            else [
-                [None if value is None or name_of(value) is None else bare(value) for value in values]
-                for values in columns
-            ]
-        )
-    if len(kinds - {"nothing"}) > 1:
-        raise DataError(
-            f"column {name!r} holds {' in one file and '.join(sorted(kinds - {'nothing'}))} in another: store one kind"
-        )
+    if len(kinds) > 1 and not kinds <= {"text", "number", "boolean"}:
+        raise DataError(f"column {name!r} holds {' in one file and '.join(sorted(kinds))} in another: store one kind")
+    if numeric and "number" in kinds:
+        whole = all(_is_whole(value) for values in columns for value in values)
+        return [[_number(value, whole) for value in values] for values in columns]
+    if len(kinds) > 1:
+        return [[name_of(value) for value in values] for values in columns]
     return [[_plain(file, name, value) for value in values] for file, values in zip(files, columns, strict=True)]
 
 
@@ -285,16 +274,18 @@ def _number(value: Any, whole: bool) -> int | float | None:
 
 
 def _plain(file: _File, name: str, value: Any) -> Any:
-    """A date, a list or a named value as JSON has it."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    """A cell as JSON has it: a text without white space around it, a date as text."""
+    if value is None or (isinstance(value, str | float) and name_of(value) is None):
         return None
+    if isinstance(value, str):
+        return bare(value)
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, list):
         return [_plain(file, name, item) for item in value]
     if isinstance(value, dict):
         return {key: _plain(file, name, item) for key, item in value.items()}
-    if isinstance(value, str | bool | int | float) and not (isinstance(value, float) and math.isinf(value)):
+    if isinstance(value, bool | int | float) and not (isinstance(value, float) and math.isinf(value)):
         return value
     raise DataError(
         f"column {name!r} of {str(file.path)!r} holds {type(value).__name__} ({str(value)[:20]!r}), which no target "
