@@ -1,6 +1,5 @@
 """Configuration: TOML and `--set` in, a frozen `Experiment` out, and back; refusals in one line each."""
 
-import codecs
 import difflib
 import io
 import re
@@ -17,17 +16,9 @@ from pydantic.fields import FieldInfo
 
 from securekd.errors import SettingError
 from securekd.experiment import Experiment
+from securekd.files import encoding_of
 
 Tree = dict[str, Any]
-
-# What a file may begin with, and what it is then: the mark of UTF-16 begins that of UTF-32.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 _MOST_SHOWN = 80
 
@@ -58,7 +49,7 @@ def read_toml(path: Path) -> Tree:
     except (OSError, ValueError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise SettingError(f"cannot read {path}: {said}; give the path of a TOML file") from error
-    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    encoding = encoding_of(content)
     try:
         return tomllib.loads(io.TextIOWrapper(io.BytesIO(content), encoding).read())
     except UnicodeError as error:

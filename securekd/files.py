@@ -1,5 +1,6 @@
-"""Files that are whole or not there, and folders that one process works in."""
+"""Files that are whole or not there, what their bytes are, and folders that one process works in."""
 
+import codecs
 import errno
 import fcntl
 import os
@@ -12,6 +13,21 @@ from securekd.errors import FolderError, RunError
 
 # No room: on the disk, in a quota, under a limit on a file's size.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+# What a text file may begin with, and what it is then: the mark of UTF-16 begins that of UTF-32.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def encoding_of(content: bytes) -> str:
+    """The encoding that a text file's byte-order mark names; UTF-8 without one."""
+    return next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
 
 
 def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:

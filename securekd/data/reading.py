@@ -5,7 +5,6 @@ that are set apart by something else than commas, two columns of one name. What 
 (`securekd.data.cells`): a CSV file gives strings.
 """
 
-import codecs
 import json
 import re
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from securekd.data.cells import bare, listed, names_of, number_of
 from securekd.data.csv_files import UnreadableFile, read_csv
 from securekd.errors import DataError
+from securekd.files import encoding_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,13 +41,6 @@ LONGEST_SAID = 300
 
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
-_MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _KINDS = {bool: "booleans", int: "numbers", float: "numbers", str: "texts", list: "lists", dict: "objects"}
 
 
@@ -83,11 +76,6 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message, cut where it is long; or its type where it has none."""
     said = next(iter(str(error).splitlines()), "").strip() or type(error).__name__
     return said if len(said) <= LONGEST_SAID else f"{said[:LONGEST_SAID]}..."
-
-
-def encoding_of(content: bytes) -> str:
-    """The encoding that a byte-order mark names; UTF-8 without one."""
-    return next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
 
 
 def decoded(content: bytes) -> str:
