@@ -39,7 +39,8 @@ DIGITS = 15
 LONGEST_SAID = 300
 """Characters of a library's message that an error repeats: some print what they read."""
 
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00\ud800-\udfff]|\x1b[$(]")
+"""What no name holds: zero bytes, halves of surrogate pairs, and how ISO-2022 changes its alphabet."""
 
 _KINDS = {bool: "booleans", int: "numbers", float: "numbers", str: "texts", list: "lists", dict: "objects"}
 
