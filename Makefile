@@ -6,6 +6,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TURNS ?= 1 2 3 4 5 6
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: demo test test-slow test-explore lint clean
@@ -20,7 +21,9 @@ test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 -m "slow and not explore"
 
 test-explore: $(VENV)/.test
-	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -n 2 -m "explore or (hypothesis and not slow)"
+	for turn in $(TURNS); do \
+	  HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -n 2 -m "explore or (hypothesis and not slow)" || exit 1; \
+	done
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
