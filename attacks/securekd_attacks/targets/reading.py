@@ -215,14 +215,14 @@ def _steps(
         return steps
     seen = rounding.seen_in(values)
     near = off[np.abs(sums[off] - 1.0) <= MOST_NORMALISED + 1e-9]
-    if seen is None:
+    if not seen:
         steps[near] = rounding.steps_by_row(values[near], chances)
-    else:
-        steps[near] = np.where(seen.explains(values[near], chances), seen.step, 0.0)
+    for grid in reversed(seen):  # the coarsest that explains a row stays
+        steps[near] = np.where(grid.explains(values[near], chances), grid.step, steps[near])
     bad = off[steps[off] == 0.0]
     if bad.size:
         row = int(bad[0])
-        why, mend = _unexplained(seen, values[row : row + 1], float(sums[row]), chances)
+        why, mend = _unexplained(next(iter(seen), None), values[row : row + 1], float(sums[row]), chances)
         raise BadAnswer(
             f"the target's probabilities do not sum to one in {bad.size} rows, first",
             value=f"{sums[row]:.6g}{why}",
@@ -240,7 +240,7 @@ def _unexplained(
         return "", "divide percentages by 100"
     if abs(total - 255.0) <= 2.0:
         return "", "divide bytes by 255"
-    shown = rounding.seen_in(row) if seen is None else seen
+    shown = next(iter(rounding.seen_in(row)), None) if seen is None else seen
     if shown is None:
         return "", ""
     if shown.explains(row, chances)[0] and total > 0.0:

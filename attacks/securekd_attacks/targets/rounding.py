@@ -51,11 +51,14 @@ class Rounding:
         return explained
 
 
-def seen_in(values: FloatArray) -> Rounding | None:
-    """The rounding that all of the values show (infinities aside), or None; of several the coarsest, on the average."""
+def seen_in(values: FloatArray) -> tuple[Rounding, ...]:
+    """The roundings that all of the values show (infinities aside), the coarsest first, on the average.
+
+    Two decimals, say, are two significant digits as well: which of them it was, no digits tell.
+    """
     roundoff = _roundoff(values)
     grids = [each for each in _GRIDS if _lies_on(each, values, roundoff)]
-    return max(grids, key=lambda each: sum(float(each.spacing(part).sum()) for part in _parts(values)), default=None)
+    return tuple(sorted(grids, key=lambda each: -sum(float(each.spacing(part).sum()) for part in _parts(values))))
 
 
 def steps_by_row(rows: FloatArray, chances: Callable[[FloatArray], FloatArray]) -> FloatArray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from securekd_attacks.audit import audit, evaluate
@@ -251,6 +251,7 @@ def test_log_probabilities_of_the_wire_keep_every_bit() -> None:
     np.testing.assert_array_equal(distributions("log_probs", logs, N).log_probs, logs)
 
 
+@example(3, 2, 0.125, 0, 64)  # two decimals, and by chance two significant digits, of which 1.0 has steps of a tenth
 @given(
     st.integers(2, 30), st.integers(2, 7), st.floats(0.05, 20.0), st.integers(0, 2**32 - 1), st.sampled_from([1, 8, 64])
 )
