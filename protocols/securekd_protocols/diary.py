@@ -6,10 +6,12 @@ without one client, and inputs hardly change from round to round, the difference
 each client looks at a survivor set before it signs it, and refuses one that is too close to an earlier one.
 
 By then its own input has been sent, masked, and its refusal stops nobody: the sum opens once `threshold` others have
-signed. So clients protect each other, or nobody. In a complete graph, and if all honest clients have the rule, any two
-survivor sets whose sums are opened differ by nothing or by `smallest_difference` clients at least; of one roster,
-2·threshold − clients − colluders − 1 honest clients may be without it, and not one more. That says nothing about
-cleverer combinations of three sums or more. `batches` do: if every cohort is a union of batches that never change, then
+signed. So clients protect each other, or nobody. In complete graphs of one roster and threshold, and if all honest
+clients keep the rule in one diary each, any two survivor sets whose sums are opened differ by nothing or by
+`smallest_difference` clients at least; 2·threshold − clients − colluders − 1 honest clients may be without it, and not
+one more. Between rosters it holds where both thresholds together exceed all clients of both, the colluders and those
+without the rule: a second roster that lacks two clients of the first is none of these, and no client checks it. That
+says nothing about cleverer combinations of three sums or more. `batches` do: if every cohort is a union of batches that never change, then
 every linear combination of sums is constant on each batch (section 4), and fewer than threshold − colluders honest
 clients without the rule do no harm. In a k-regular graph a malicious server opens other sums than those that clients
 sign for, so that a rule would protect nobody, and `LocalPolicy` refuses it there. SPEC.md, "Several sums", has the
