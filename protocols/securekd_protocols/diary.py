@@ -11,11 +11,11 @@ clients keep the rule in one diary each, any two survivor sets whose sums are op
 `smallest_difference` clients at least; 2·threshold − clients − colluders − 1 honest clients may be without it, and not
 one more. Between rosters it holds where both thresholds together exceed all clients of both, the colluders and those
 without the rule: a second roster that lacks two clients of the first is none of these, and no client checks it. That
-says nothing about cleverer combinations of three sums or more. `batches` do: if every cohort is a union of batches that never change, then
-every linear combination of sums is constant on each batch (section 4), and fewer than threshold − colluders honest
-clients without the rule do no harm. In a k-regular graph a malicious server opens other sums than those that clients
-sign for, so that a rule would protect nobody, and `LocalPolicy` refuses it there. SPEC.md, "Several sums", has the
-arguments.
+says nothing about cleverer combinations of three sums or more. `batches` do: if every cohort is a union of batches that
+never change, then every linear combination of sums is constant on each batch (section 4), and fewer than threshold −
+colluders honest clients without the rule do no harm. In a k-regular graph a malicious server opens other sums than
+those that clients sign for, so that a rule would protect nobody, and `LocalPolicy` refuses it there. SPEC.md, "Several
+sums", has the arguments.
 
 The diary also counts the invitations that a client accepts in each round, since each gives the server another graph to
 choose from, and notes under which transcript it sends each kind of message of a session, so that a client which is
