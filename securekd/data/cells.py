@@ -179,11 +179,13 @@ def mostly_numbers(values: "pa.ChunkedArray") -> bool:
     if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
         return True
     cells = [bare(cell) for cell in values.to_pylist() if cell is not None]
-    present = [cell for cell in cells if (number := number_of(cell)) is None or not np.isnan(number)]
-    other = [cell for cell in present if number_of(cell) is None and _written_otherwise(cell) is None]
-    units = [cell for cell in other if _UNIT.fullmatch(cell)]
-    numbers = len(present) - len(other) + (len(units) if len(set(units)) > MANY else 0)
-    return 2 * numbers > len(present)
+    read = [number_of(cell) for cell in cells]
+    present = sum(number is None or not np.isnan(number) for number in read)
+    none = [cell for cell, number in zip(cells, read, strict=True) if number is None]
+    words = [cell for cell in none if _written_otherwise(cell) is None]
+    units = [cell for cell in words if _UNIT.fullmatch(cell)]
+    numbers = present - len(words) + (len(units) if len(set(units)) > MANY else 0)
+    return 2 * numbers > present
 
 
 def alike(names: Iterable[str]) -> tuple[str, str] | None:

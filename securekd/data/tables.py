@@ -99,12 +99,12 @@ class TableEncoder:
         for column in self.columns:
             if isinstance(column, Category):
                 found = names(rows, column.name, column.categories)
-                other = [name for name in found if name is not None and name not in column.categories]
-                spelt = {name: essence(name) for name in sorted(set(other))}
+                categories = set(column.categories)
+                other = [name for name in found if name is not None and name not in categories]
                 known = {essence(category): category for category in column.categories}
-                twice = next((name for name, said in spelt.items() if said in known), None)
-                if twice is not None:
-                    refuse_alike((known[spelt[twice]], twice), f"column {column.name!r} of the {split} rows")
+                for name in sorted(set(other)):
+                    if essence(name) in known:
+                        refuse_alike((known[essence(name)], name), f"column {column.name!r} of the {split} rows")
                 if other:
                     notes.append(
                         f"column {column.name!r}: {len(other)} of {len(found)} {split} values, such as "
