@@ -52,6 +52,7 @@ _LONGEST_NAME = 128
 _MOST_NAMES = 10_000
 _ID_BYTES = 32
 _MOST_ACCEPTED = 2**16 - 1  # more than any policy allows in one round
+_UNKNOWN = 2**16 - 1  # no client's index
 _SENT = Struct("<B32s")  # kind and transcript of a message
 
 
@@ -134,43 +135,56 @@ class CohortRule:
 
 @dataclass
 class _Noted:
-    """What is noted of one session: how often it was accepted, and the transcript of each kind of message sent."""
+    """What is noted of one session: as whom, how often it was accepted, and each kind of message's transcript."""
 
+    client: int
     accepted: int = 0
     story: dict[Kind, bytes] = field(default_factory=dict)
 
 
-@dataclass
 class Diary(TakesTurns):
     """A client's memory. Not for sharing between clients, and not to be copied or pickled, alone or in a policy.
 
     It grows by at most 250 bytes for each invitation accepted, of which there are as many a round as the policy allows,
     and by the survivors' names for each set signed; `forget` lets go of the former.
 
-    Attributes:
+    Args:
         rule: Which cohorts are refused.
         keep: Called with the bytes of `save` after every note and before anything is sent that it is about, to store
             them. If it raises, nothing is sent.
     """
 
-    rule: CohortRule = CohortRule()
-    _signed: dict[bytes, frozenset[str]] = field(default_factory=dict)
-    _rounds: dict[int, dict[bytes, _Noted]] = field(default_factory=dict)
-    keep: Callable[[bytes], None] | None = field(default=None, compare=False, kw_only=True)
-
-    def __post_init__(self) -> None:
+    def __init__(self, rule: CohortRule = CohortRule(), *, keep: Callable[[bytes], None] | None = None) -> None:
         super().__init__()
+        self._rule, self._keep_bytes = rule, keep
+        self._signed: dict[bytes, frozenset[str]] = {}
+        self._rounds: dict[int, dict[bytes, _Noted]] = {}
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both know the same and refuse the same."""
+        if not isinstance(other, Diary):
+            return NotImplemented
+        return (self._rule, self._signed, self._rounds) == (other._rule, other._signed, other._rounds)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    @property
+    def rule(self) -> CohortRule:
+        """Which cohorts are refused."""
+        return self._rule
 
     @in_turn
-    def begin(self, round_number: int, session_id: bytes, most: int) -> None:
+    def begin(self, round_number: int, session_id: bytes, most: int, *, client: int) -> None:
         """Note that an invitation is accepted, whether or not it was accepted before.
 
         Args:
             round_number: The caller's counter.
             session_id: 32 bytes.
             most: Invitations that may be accepted in one round.
+            client: Whose diary it is, by its index in the session's roster.
 
         Raises:
+            BadParameter: It is the diary of another client of this session.
             TooManyRestarts: That many have been accepted already.
         """
         sessions = self._rounds.setdefault(round_number, {})
@@ -179,7 +193,10 @@ class Diary(TakesTurns):
             raise TooManyRestarts(
                 f"{before} invitations for round {round_number} have been accepted", "give this round up, and ask why"
             )
-        sessions.setdefault(session_id, _Noted()).accepted += 1
+        noted = sessions.setdefault(session_id, _Noted(client))
+        if noted.client != client:
+            raise BadParameter(f"a diary that client {noted.client} has too", "give each client a diary of its own")
+        noted.accepted += 1
         self._keep()
 
     @in_turn
@@ -196,7 +213,7 @@ class Diary(TakesTurns):
             AnsweredBefore: One of this kind was sent under another transcript.
             BadSavedState: The session is not one that this diary knows.
         """
-        story = self._story(round_number, session_id)
+        story = self._noted(round_number, session_id).story
         if story.setdefault(kind, transcript) != transcript:
             raise AnsweredBefore(
                 f"{kind.name} was sent in this session after another story than the one that is told now",
@@ -205,30 +222,37 @@ class Diary(TakesTurns):
         self._keep()
 
     @in_turn
-    def check_restored(self, round_number: int, session_id: bytes, transcript: bytes) -> None:
-        """Refuse a client's state that has come further than this diary.
+    def check_restored(self, round_number: int, session_id: bytes, client: int, transcript: bytes) -> None:
+        """Refuse a client's state that has come further than this diary, or that another client is in.
 
         Args:
             round_number: Its session's.
             session_id: 32 bytes.
+            client: Its index in the session's roster.
             transcript: What it has sent its latest message under.
 
         Raises:
             BadSavedState: The diary does not know of that message, so it is older than the state, or another's.
         """
-        if transcript not in self._story(round_number, session_id).values():
+        noted = self._noted(round_number, session_id)
+        if transcript not in noted.story.values():
             raise BadSavedState(
                 "a saved client that has sent what its diary does not know of", "leave the session; keep the diary safe"
             )
+        if noted.client != client:
+            raise BadSavedState(
+                f"client {client} was to be restored with the diary of client {noted.client}",
+                "restore each client with its own",
+            )
 
-    def _story(self, round_number: int, session_id: bytes) -> dict[Kind, bytes]:
+    def _noted(self, round_number: int, session_id: bytes) -> _Noted:
         noted = self._rounds.get(round_number, {}).get(session_id)
         if noted is None:
             raise BadSavedState(
                 f"the diary knows of no session {session_id.hex()[:16]}… in round {round_number}",
                 "leave the session; restore a client with the diary that it had",
             )
-        return noted.story
+        return noted
 
     @in_turn
     def forget(self, before: int) -> None:
@@ -256,7 +280,7 @@ class Diary(TakesTurns):
         before = self._signed.get(session_id, cohort)
         if before != cohort:
             raise SignedBefore("another survivor set was signed in this session", "never restore an older state")
-        self.rule.check(cohort, self._signed.values())
+        self._rule.check(cohort, self._signed.values())
         self._signed[session_id] = cohort
         self._keep()
 
@@ -266,8 +290,8 @@ class Diary(TakesTurns):
         return self._written(_MAGIC)
 
     def _keep(self) -> None:
-        if self.keep is not None:
-            self.keep(self.save())
+        if self._keep_bytes is not None:
+            self._keep_bytes(self.save())
 
     def _written(self, magic: bytes) -> bytes:
         writer = Writer().fixed(magic).integer(len(self._signed), 4)
@@ -279,7 +303,7 @@ class Diary(TakesTurns):
             for session_id, noted in sorted(sessions.items()):
                 writer.fixed(session_id)
                 if magic == _MAGIC:
-                    writer.integer(noted.accepted, 2).rows(_SENT, sorted(noted.story.items()))
+                    writer.integer(noted.client, 2).integer(noted.accepted, 2).rows(_SENT, sorted(noted.story.items()))
         return writer.finish()
 
     @classmethod
@@ -312,7 +336,7 @@ class Diary(TakesTurns):
                 sessions = diary._rounds.setdefault(reader.integer(8), {})
                 for _ in range(reader.count(_MOST_ACCEPTED, _ID_BYTES)):
                     session_id = reader.fixed(_ID_BYTES)
-                    sessions[session_id] = _read_noted(reader) if magic == _MAGIC else _Noted(accepted=_MOST_ACCEPTED)
+                    sessions[session_id] = _read_noted(reader) if magic == _MAGIC else _Noted(_UNKNOWN, _MOST_ACCEPTED)
             reader.finish()
             if diary._written(magic) != data:
                 raise reader.malformed("its entries are out of order or repeated")
@@ -322,5 +346,5 @@ class Diary(TakesTurns):
 
 
 def _read_noted(reader: Reader) -> _Noted:
-    accepted = reader.integer(2)
-    return _Noted(accepted, {Kind(kind): transcript for kind, transcript in reader.rows(len(Kind), _SENT)})
+    client, accepted = reader.integer(2), reader.integer(2)
+    return _Noted(client, accepted, {Kind(kind): transcript for kind, transcript in reader.rows(len(Kind), _SENT)})

@@ -91,6 +91,7 @@ class LocalPolicy:
 
     def __post_init__(self) -> None:
         within("restarts", self.restarts, 1, 2**16 - 1)
+        object.__setattr__(self, "known", dict(self.known))  # nobody adds a name after the check
         names: dict[bytes, str] = {}
         for name, public in self.known.items():
             if names.setdefault(public, name) != name:  # cohorts are told apart by names
@@ -121,14 +122,19 @@ class LocalPolicy:
                 "ask for a graph that allows for as many, or accept fewer invitations a round",
             )
 
-    def accept(self, parameters: Offer) -> None:
+    def accept(self, parameters: Offer, client: int) -> None:
         """Have the diary note that an invitation is accepted, which is checked before.
 
+        Args:
+            parameters: What it is about.
+            client: This client's index in the roster.
+
         Raises:
+            BadParameter: The diary is that of another client of this session.
             TooManyRestarts: As many have been accepted in this round as this client accepts.
         """
         if self.diary is not None:
-            self.diary.begin(parameters.round_number, parameters.session_id, self.restarts)
+            self.diary.begin(parameters.round_number, parameters.session_id, self.restarts, client=client)
 
     def check_offer(self, parameters: Offer) -> None:
         """Refuse parameters of any session that ask for less.

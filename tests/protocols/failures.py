@@ -228,6 +228,17 @@ def _() -> Vector:
     return at_client(session, "BadSavedState", *steps, diary=Diary().save().hex(), after="advertised")
 
 
+@failure("restored-client-with-another-client-s-diary")
+def _() -> Vector:
+    session = new_session().until(ServerState.SHARES)
+    diary, parameters = Diary(), session.parameters
+    diary.begin(parameters.round_number, parameters.session_id, 16, client=1)
+    transcript = session.clients[0]._accepted.transcript
+    diary.answer(parameters.round_number, parameters.session_id, Kind.ADVERTISE, transcript)
+    steps = ({"save": "old"}, {"diary": diary.save().hex()}, {"restore": "old"})
+    return at_client(session, "BadSavedState", *steps, diary=Diary().save().hex(), after="advertised")
+
+
 # --- invitations ------------------------------------------------------------------------------------------------------
 
 
@@ -324,7 +335,7 @@ def _() -> Vector:
     session = new_session(**RING)
     diary = Diary()
     for number in range(SMALL_RING.restarts):
-        diary.begin(7, bytes([number]) * 32, SMALL_RING.restarts)
+        diary.begin(7, bytes([number]) * 32, SMALL_RING.restarts, client=0)
     data = receive(session.inbox[0].data)
     return at_client(session, "TooManyRestarts", data, after="invited", diary=diary.save().hex(), smallest_difference=1)
 
@@ -334,7 +345,7 @@ def _() -> Vector:
     session = new_session()
     diary = Diary()
     for _ in range(16):
-        diary.begin(7, session.parameters.session_id, 16)
+        diary.begin(7, session.parameters.session_id, 16, client=0)
     data = receive(session.inbox[0].data)
     return at_client(session, "TooManyRestarts", data, after="invited", diary=diary.save().hex())
 

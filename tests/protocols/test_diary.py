@@ -119,7 +119,7 @@ def test_accepted_invitations_are_counted(arguments, sessions):
     for session in (*made[:2], Session(**arguments, seed=b"more")):
         with pytest.raises(TooManyRestarts, match="16 invitations for round 7"):
             accept(session, diary)
-    diary.begin(8, bytes(32), 1)  # the next round begins anew
+    diary.begin(8, bytes(32), 1, client=0)  # the next round begins anew
 
 
 @pytest.mark.parametrize("own", [1, 2, 15])
@@ -183,7 +183,7 @@ def test_one_survivor_set_in_one_session():
 def test_a_diary_is_saved_and_loaded(signed, number):
     diary = Diary(CohortRule(1))
     for session_id, cohort in signed.items():
-        diary.begin(number, session_id, 10)
+        diary.begin(number, session_id, 10, client=0)
         diary.sign(session_id, cohort)
     loaded = Diary.load(diary.save(), CohortRule(1))
     assert loaded == diary
@@ -192,7 +192,7 @@ def test_a_diary_is_saved_and_loaded(signed, number):
             loaded.sign(session_id, cohort ^ ALL)
     if signed:
         with pytest.raises(TooManyRestarts):
-            loaded.begin(number, b"new".ljust(32), len(signed))
+            loaded.begin(number, b"new".ljust(32), len(signed), client=0)
 
 
 transcripts = st.binary(min_size=32, max_size=32)
@@ -202,14 +202,14 @@ transcripts = st.binary(min_size=32, max_size=32)
 def test_stories_are_saved_and_loaded(told):
     diary = Diary()
     for number, session_id, kind, transcript in told:
-        diary.begin(number, session_id, 100)
+        diary.begin(number, session_id, 100, client=0)
         with suppress(AnsweredBefore):
             diary.answer(number, session_id, kind, transcript)
     loaded = Diary.load(diary.save(), CohortRule())
     assert loaded == diary
     for number, session_id, kind, transcript in told:
         for one in (diary, loaded):
-            one.check_restored(number, session_id, diary._rounds[number][session_id].story[kind])
+            one.check_restored(number, session_id, 0, diary._rounds[number][session_id].story[kind])
             with pytest.raises(AnsweredBefore):
                 one.answer(number, session_id, kind, bytes(reversed(transcript)) + b"!")
 
@@ -217,7 +217,7 @@ def test_stories_are_saved_and_loaded(told):
 def test_a_diary_grows_by_what_is_accepted():
     diary = Diary()
     for number in range(16):
-        diary.begin(7, bytes([number]) * 32, 16)
+        diary.begin(7, bytes([number]) * 32, 16, client=0)
         for kind in Kind:
             diary.answer(7, bytes([number]) * 32, kind, bytes(32))
     empty = len(Diary().save())
@@ -244,11 +244,11 @@ def test_a_diary_of_release_0_1_is_read():
     for most in (1, 16, 2**16 - 1):  # how often those were accepted was not noted
         for session_id in (bytes(32), b"new".ljust(32)):
             with pytest.raises(TooManyRestarts):
-                diary.begin(7, session_id, most)
+                diary.begin(7, session_id, most, client=0)
     assert Diary.load(diary.save(), CohortRule(3)) == diary
-    diary.begin(8, b"new".ljust(32), 1)  # a round that it did not name
+    diary.begin(8, b"new".ljust(32), 1, client=0)  # a round that it did not name
     with pytest.raises(BadSavedState, match="sent what its diary does not know of"):
-        diary.check_restored(7, bytes(32), bytes(32))
+        diary.check_restored(7, bytes(32), 0, bytes(32))
     for junk in (old_diary() + b"!", old_diary()[:-1], old_diary().replace(b"SKDY\x01", b"SKDY\x03")):
         with pytest.raises(BadSavedState):
             Diary.load(junk, CohortRule())

@@ -177,6 +177,14 @@ def test_a_key_is_known_under_one_name(one, other):
     replace(POLICY, known=KNOWN | {"y": b"y" * 32})
 
 
+@pytest.mark.parametrize("name", ["client 0", "client 1", "x"])
+def test_nobody_becomes_known_after_a_policy_was_checked(name):
+    known = dict(KNOWN)
+    policy = replace(POLICY, known=known)
+    known[name + "!"] = KNOWN.get(name, b"y" * 32)
+    assert policy == POLICY
+
+
 def test_a_policy_accepts_exactly_its_floors():
     parameters = replace(GOOD, noise_variance=3)
     floors = {"fewest_clients": 5, "lowest_threshold": 4, "highest_magnitude": 100, "lowest_noise_variance": 3}

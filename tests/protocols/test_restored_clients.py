@@ -11,7 +11,14 @@ import pytest
 
 from securekd_protocols import CohortRule, Diary, LocalPolicy, MaskingClient
 from securekd_protocols.books import CommitBook, KeyBook
-from securekd_protocols.errors import AnsweredBefore, BadSavedState, SignedBefore
+from securekd_protocols.errors import (
+    AnsweredBefore,
+    BadParameter,
+    BadSavedState,
+    ContextMismatch,
+    PolicyRefused,
+    SignedBefore,
+)
 from securekd_protocols.frame import FRAME_IN_LIST
 from securekd_protocols.graph import graph_seed, ring_graph
 from securekd_protocols.keys import commit_to_reveal
@@ -268,3 +275,45 @@ def test_a_forgotten_round_is_not_gone_on_with():
         restored(session, state)
     with pytest.raises(BadSavedState, match="round 7"):
         session.clients[0].receive(message_to(0, session.inbox))
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("stages", range(1, 5))
+def test_a_client_is_not_restored_with_the_diary_of_another(graph, stages):
+    session = Session(**GRAPHS[graph], policies={i: {"diary": Diary(CohortRule(1))} for i in (0, 1)})
+    for _ in range(stages):
+        session.stage()
+    own, other = session.clients[0]._policy, session.clients[1]._policy
+    with pytest.raises(BadSavedState, match="the diary of client 1"):
+        restored(session, session.clients[0].save(), policy=replace(own, diary=other.diary))
+
+
+def test_two_clients_do_not_keep_one_diary():
+    diary = Diary(CohortRule(1))
+    session = Session(n=5, policies={i: {"diary": diary} for i in (0, 1)})
+    session.clients[0].receive(message_to(0, session.inbox))
+    with pytest.raises(BadParameter, match="a diary that client 0 has too"):
+        session.clients[1].receive(message_to(1, session.inbox))
+
+
+@pytest.mark.parametrize(
+    "weaker",
+    [
+        {"diary": Diary(CohortRule(3))},
+        {"round_number": 8},
+        {"context": b"other"},
+        {"known": {}},
+        {"highest_magnitude": 1},
+    ],
+    ids=lambda policy: next(iter(policy)),
+)
+@pytest.mark.parametrize("stages", range(1, 5))
+def test_what_a_client_would_not_accept_it_does_not_go_on_with(weaker, stages):
+    session = Session(**RING, policies={0: {"diary": Diary(CohortRule(1))}})
+    for _ in range(stages):
+        session.stage()
+    state, policy = session.clients[0].save(), session.clients[0]._policy
+    if "diary" in weaker:  # a rule that protects nobody in a ring
+        weaker = {"diary": Diary.load(policy.diary.save(), CohortRule(3))}
+    with pytest.raises((PolicyRefused, ContextMismatch)):
+        restored(session, state, policy=replace(policy, **weaker))

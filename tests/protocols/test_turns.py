@@ -1,6 +1,7 @@
 """Threads that come at once do not make a session do twice what it does once."""
 
 import copy
+import dataclasses
 import pickle
 import sys
 import threading
@@ -109,6 +110,8 @@ def test_what_there_is_one_of_is_not_copied(how):
     if how is not copy.copy:
         with pytest.raises(CopyRefused, match="Diary"):
             how(session.clients[0]._policy)
+    with pytest.raises(TypeError):  # nor made again around the same notes, behind another lock
+        dataclasses.replace(diary)
     how(session.clients[1]._policy)
     assert {type(one) for one in participants} == set(TakesTurns.__subclasses__()) - {Counter}
     session.until(ServerState.FINISHED)  # and the refusal leaves them as they were

@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from securekd.cli import cli
 from tests.securekd.conftest import SMALL
 
 SECUREKD = [sys.executable, "-m", "securekd"]
@@ -150,6 +152,22 @@ def test_dry_run_writes_nothing_and_speaks_json(config: Path, tmp_path: Path) ->
     text = " ".join(command("run", config, "--dry-run", *fedavg, cwd=tmp_path).stdout.split())
     assert "its weights instead" not in text
     assert "40 canaries of each kind" in text
+
+
+@pytest.mark.parametrize(
+    ("epochs", "delta", "free"), [(1e-4, 2e-4, True), (1e-4, 1e-4, True), (1e-4, 9e-5, False), (5e-4, 2e-4, False)]
+)
+def test_a_dry_run_says_where_no_noise_is_needed(epochs: float, delta: float, free: bool) -> None:
+    settings = {
+        "clients.count": 3, "clients.models": '["logistic"]', "rounds": 1, "training.sampling_rate": 1e-4,
+        "training.epochs": epochs, "privacy.delta": delta, "privacy.epsilon": 1,
+    }  # fmt: skip
+    arguments = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    done = CliRunner().invoke(cli, ["run", "--dry-run", *arguments])
+    assert done.exit_code == 0
+    said = " ".join(done.output.split())
+    assert (f"multiplier 0.05, the least that is taken: no noise is needed at δ = {delta:g}" in said) is free
+    assert ("lower privacy.delta" in said) is free
 
 
 def test_ctrl_c_leaves_a_folder_that_resume_finishes(config: Path, tmp_path: Path) -> None:

@@ -130,8 +130,7 @@ class HomomorphicClient(TakesTurns):
 
     def _accept(self, frame: Frame) -> list[bytes]:
         parameters = accept_invitation(frame, self._policy)
-        parameters.index_of(self._identity.public)
-        self._policy.local.accept(parameters)
+        self._policy.local.accept(parameters, parameters.index_of(self._identity.public))
         self._parameters = parameters
         self._state = HomomorphicClientState.ACCEPTED
         return []

@@ -157,19 +157,22 @@ class MaskingClient(TakesTurns):
             insecure_randomness_for_tests: See the class.
 
         Raises:
-            BadSavedState: The bytes are damaged, of another release, or of another client; or the diary is older, or is
-                not there although there was one.
+            BadSavedState: The bytes are damaged, of another release, or of another client; or the diary is older or
+                another client's, or is not there although there was one.
+            PolicyRefused, ContextMismatch: The policy is not as before, and refuses what was agreed on.
         """
         client = cls(identity, policy, insecure_randomness_for_tests=insecure_randomness_for_tests)
         client._accepted, client._state, had_diary = load_session(state)
         parameters = client._parameters = client._accepted.parameters
-        if parameters.roster[client._accepted.index].public != identity.public:
+        index = client._accepted.index
+        if parameters.roster[index].public != identity.public:
             raise BadSavedState("the state is another client's", "restore each client with its own identity")
         if had_diary and policy.diary is None:
             raise BadSavedState("a client that had a diary was to be restored without", "restore it with its diary")
         if policy.diary is not None:
             transcript = client._accepted.transcript
-            policy.diary.check_restored(parameters.round_number, parameters.session_id, transcript)
+            policy.diary.check_restored(parameters.round_number, parameters.session_id, index, transcript)
+        policy.check(parameters)
         client._submitted = True
         return client
 
@@ -239,7 +242,7 @@ class MaskingClient(TakesTurns):
             raise MalformedMessage("an invitation whose session id is not the hash of its parameters", GIVE_UP)
         self._policy.check(parameters)
         index = parameters.index_of(self._identity.public)
-        self._policy.accept(parameters)
+        self._policy.accept(parameters, index)
         secrets = SessionSecrets.generate(self._random, regular=parameters.graph is not None)
         self._parameters = parameters
         session = self._accepted = ClientSession.begin(parameters, index, secrets)

@@ -56,7 +56,7 @@ class Parties:
 
     parameters: HomomorphicParameters
     vectors: list[np.ndarray]
-    policy: HomomorphicPolicy | None = None
+    keeper: HomomorphicPolicy | None = None  # the decryptor's, where it is not that of the clients
     server: HomomorphicServer = field(init=False)
     decryptor: Decryptor = field(init=False)
     clients: list[HomomorphicClient] = field(init=False)
@@ -64,9 +64,9 @@ class Parties:
     inputs: list[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        policy = self.policy or policy_of(self.parameters)
+        policy = policy_of(self.parameters)
         self.server = HomomorphicServer(self.parameters, OPERATOR)
-        self.decryptor = Decryptor(KEEPER, policy)
+        self.decryptor = Decryptor(KEEPER, self.keeper or policy)
         self.clients = [HomomorphicClient(IDENTITIES[i], policy) for i in range(self.parameters.clients)]
         invitation = self.server.invitation()
         (self.key,) = self.decryptor.receive(invitation)

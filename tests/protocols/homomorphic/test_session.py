@@ -421,11 +421,11 @@ def test_accepted_invitations_are_counted(most):
 @BOTH
 def test_the_decryptors_diary_refuses_cohorts_that_are_too_close(name):
     diary = Diary(CohortRule(smallest_difference=3))
-    for senders, error in (((0, 1, 2, 3), None), ((0, 1, 2), errors.CohortRefused), ((0, 1, 2, 3), None)):
-        parameters = parameters_of(5, name, threshold=3)
+    for senders, error in (((0, 1, 2, 3, 4), None), ((0, 1, 2, 3), errors.CohortRefused), ((0, 1, 2, 3, 4), None)):
+        parameters = parameters_of(6, name, threshold=4)
         rng = np.random.default_rng(0)
-        policy = policy_of(parameters, diary=diary, lowest_threshold=3)
-        made = Parties(parameters, list(rng.integers(-9, 9, (5, 50))), policy)
+        keeper = policy_of(parameters, diary=diary)
+        made = Parties(parameters, list(rng.integers(-9, 9, (6, 50))), keeper)
         request = made.request(*senders)
         if error is None:
             assert len(made.decryptor.receive(request)) == 1
