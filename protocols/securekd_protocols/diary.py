@@ -9,13 +9,13 @@ By then its own input has been sent, masked, and its refusal stops nobody: the s
 signed. So clients protect each other, or nobody. In complete graphs of one roster and threshold, and if all honest
 clients keep the rule in one diary each, any two survivor sets whose sums are opened differ by nothing or by
 `smallest_difference` clients at least; 2·threshold − clients − colluders − 1 honest clients may be without it, and not
-one more. Between rosters it holds where both thresholds together exceed all clients of both, the colluders and those
-without the rule: a second roster that lacks two clients of the first is none of these, and no client checks it. That
-says nothing about cleverer combinations of three sums or more. `batches` do: if every cohort is a union of batches that
+one more where the threshold is below the number of clients. Between rosters it holds where both thresholds together
+exceed all clients of both, those who collude in either, and those without the rule, and no client checks that. It says
+nothing about cleverer combinations of three sums or more. `batches` do: if every cohort is a union of batches that
 never change, then every linear combination of sums is constant on each batch (section 4), and fewer than threshold −
 colluders honest clients without the rule do no harm. In a k-regular graph a malicious server opens other sums than
-those that clients sign for, so that a rule would protect nobody, and `LocalPolicy` refuses it there. SPEC.md, "Several
-sums", has the arguments.
+those that clients sign for, and two sets may be signed by clients of whom none compares them, so that a rule would
+protect nobody, and `LocalPolicy` refuses it there. SPEC.md, "Several sums", has the arguments.
 
 The diary also counts the invitations that a client accepts in each round, since each gives the server another graph to
 choose from, and notes under which transcript it sends each kind of message of a session, so that a client which is
@@ -23,8 +23,8 @@ restored from an old state tells no second story: it reveals, shares, masks and 
 
 It is worth what its storage is worth. A note has to be stored before the message that it is about is sent: give `keep`,
 which is handed the bytes in time, or store `save()` before sending what `MaskingClient.receive` returns. And it has to
-lie where no backup rolls it back together with the client, open in one process at a time; a client that is rolled back
-with its diary counts as a colluder.
+lie where no backup rolls it back together with the client, and be one object at a time: of two that were loaded from
+the same bytes neither sees what the other notes. A client that is rolled back with its diary counts as a colluder.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _SENT = Struct("<B32s")  # kind and transcript of a message
 class CohortRule:
     """Which survivor sets a client signs; what that protects, and who else must have the rule, is said above.
 
-    Clients are told apart by their names: a name stands for the same client in every session.
+    Clients are told apart by their names: a name stands for the same client in every session, and a client has one.
 
     Attributes:
         smallest_difference: Two cohorts are equal, or at least this many clients are in one of them only; 1 for no such
@@ -159,12 +159,13 @@ class Diary(TakesTurns):
         self._rule, self._keep_bytes = rule, keep
         self._signed: dict[bytes, frozenset[str]] = {}
         self._rounds: dict[int, dict[bytes, _Noted]] = {}
+        self._forgotten = 0
 
     def __eq__(self, other: object) -> bool:
         """Whether both know the same and refuse the same."""
         if not isinstance(other, Diary):
             return NotImplemented
-        return (self._rule, self._signed, self._rounds) == (other._rule, other._signed, other._rounds)
+        return (self._rule, self._written(_MAGIC)) == (other._rule, other._written(_MAGIC))
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
@@ -184,9 +185,11 @@ class Diary(TakesTurns):
             client: Whose diary it is, by its index in the session's roster.
 
         Raises:
-            BadParameter: It is the diary of another client of this session.
+            BadParameter: It is the diary of another client of this session, or the round is forgotten.
             TooManyRestarts: That many have been accepted already.
         """
+        if round_number < self._forgotten:
+            raise BadParameter(f"round {round_number}, which this diary has forgotten", "go on to a later round")
         sessions = self._rounds.setdefault(round_number, {})
         before = sum(noted.accepted for noted in sessions.values())
         if before >= most:
@@ -225,6 +228,8 @@ class Diary(TakesTurns):
     def check_restored(self, round_number: int, session_id: bytes, client: int, transcript: bytes) -> None:
         """Refuse a client's state that has come further than this diary, or that another client is in.
 
+        A state in which the client has sent its first message alone shows only that the invitation was accepted.
+
         Args:
             round_number: Its session's.
             session_id: 32 bytes.
@@ -232,7 +237,7 @@ class Diary(TakesTurns):
             transcript: What it has sent its latest message under.
 
         Raises:
-            BadSavedState: The diary does not know of that message, so it is older than the state, or another's.
+            BadSavedState: The diary does not know of such a message, so it is older than the state, or another's.
         """
         noted = self._noted(round_number, session_id)
         if transcript not in noted.story.values():
@@ -259,9 +264,10 @@ class Diary(TakesTurns):
         """Let go of what is noted of earlier rounds, but for the survivor sets: no client of theirs can be restored.
 
         Args:
-            before: The earliest round that is remembered. No policy may name an earlier one any more, since its
-                invitations would be counted from nothing.
+            before: The earliest round that is remembered. No invitation for an earlier one is accepted any more, since
+                it would be counted from nothing.
         """
+        self._forgotten = max(before, self._forgotten)
         self._rounds = {number: sessions for number, sessions in self._rounds.items() if number >= before}
         self._keep()
 
@@ -297,6 +303,8 @@ class Diary(TakesTurns):
         writer = Writer().fixed(magic).integer(len(self._signed), 4)
         for session_id, cohort in sorted(self._signed.items()):
             writer.fixed(session_id).blobs([name.encode() for name in sorted(cohort)])
+        if magic == _MAGIC:
+            writer.integer(self._forgotten, 8)
         writer.integer(len(self._rounds), 4)
         for number, sessions in sorted(self._rounds.items()):
             writer.integer(number, 8).integer(len(sessions), 2)
@@ -332,6 +340,8 @@ class Diary(TakesTurns):
                 session_id = reader.fixed(_ID_BYTES)
                 names = reader.blobs(_MOST_NAMES, _LONGEST_NAME)
                 diary._signed[session_id] = frozenset(name.decode() for name in names)
+            if magic == _MAGIC:
+                diary._forgotten = reader.integer(8)
             for _ in range(reader.integer(4)):
                 sessions = diary._rounds.setdefault(reader.integer(8), {})
                 for _ in range(reader.count(_MOST_ACCEPTED, _ID_BYTES)):

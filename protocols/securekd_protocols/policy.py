@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from securekd_protocols.diary import Diary
 from securekd_protocols.errors import BadParameter, PolicyRefused
@@ -63,8 +64,7 @@ class LocalPolicy:
         highest_magnitude: Largest magnitude, which is the clipping range in steps; `None` for any. What bounds an input
             bounds what noise has to hide.
         lowest_noise_variance: Least noise, as `SessionParameters.noise_variance` declares it.
-        malicious_server: Refuse a k-regular graph whose threshold trusts the server to follow the protocol, or with
-            which the diary's cohort rule does so.
+        malicious_server: Refuse a k-regular graph whose threshold trusts the server to follow the protocol.
         restarts: Invitations that this client accepts in one round, the same one again included; a k-regular graph must
             be made for at least as many.
         diary: What is remembered from session to session, or `None` where nothing is. Without one, neither cohorts nor
@@ -91,13 +91,21 @@ class LocalPolicy:
 
     def __post_init__(self) -> None:
         within("restarts", self.restarts, 1, 2**16 - 1)
-        object.__setattr__(self, "known", dict(self.known))  # nobody adds a name after the check
+        object.__setattr__(self, "known", MappingProxyType(dict(self.known)))  # nobody adds a name after the check
         names: dict[bytes, str] = {}
         for name, public in self.known.items():
             if names.setdefault(public, name) != name:  # cohorts are told apart by names
                 raise BadParameter(f"one key is known as {names[public]!r} and {name!r}", "give each key one name")
         if self.diary is not None:
             self.diary.rule.check_colluders(self.colluders)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As a dict, since what cannot be changed cannot be copied or pickled either."""
+        return self.__dict__ | {"known": dict(self.known)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Check again what `__getstate__` gave."""
+        LocalPolicy.__init__(self, **state)
 
     def check(self, parameters: SessionParameters) -> None:
         """Refuse parameters of a masking session that ask for less.
@@ -111,9 +119,9 @@ class LocalPolicy:
             return
         if self.malicious_server and not parameters.graph.malicious_server:
             raise PolicyRefused("the graph's threshold trusts the server", "stay away, or trust it knowingly")
-        if self.malicious_server and self.diary is not None and self.diary.rule.limits:
+        if self.diary is not None and self.diary.rule.limits:
             raise PolicyRefused(
-                "a cohort rule in a k-regular graph, where a malicious server opens other sums than are signed for",
+                "a cohort rule in a k-regular graph, where few sign for any client and no two sets need a common one",
                 "ask for the complete graph, or do without: CohortRule(1) limits nothing",
             )
         if parameters.graph.restarts < self.restarts:

@@ -226,6 +226,22 @@ def test_a_diary_grows_by_what_is_accepted():
     assert len(diary.save()) == empty
 
 
+@pytest.mark.parametrize("saved", [False, True])
+def test_no_invitation_is_accepted_for_a_round_that_is_forgotten(saved):
+    diary = Diary()
+    diary.begin(7, bytes(32), 16, client=0)
+    diary.forget(before=8)
+    if saved:
+        diary = Diary.load(diary.save(), CohortRule())
+    for number in (0, 7):
+        with pytest.raises(BadParameter, match=f"round {number}, which this diary has forgotten"):
+            diary.begin(number, bytes(32), 16, client=0)
+    diary.forget(before=3)  # remembers no more than before
+    with pytest.raises(BadParameter):
+        diary.begin(7, bytes(32), 16, client=0)
+    diary.begin(8, bytes(32), 16, client=0)
+
+
 def old_diary(sessions=3):
     """As release 0.1 wrote it: signed sets, then sessions by round."""
     writer = Writer().fixed(b"SKDY\x01").integer(1, 4).fixed(b"s" * 32).blobs([b"a", b"b", b"c"])
@@ -268,8 +284,8 @@ def test_a_diary_has_one_spelling():
         diary = Diary(CohortRule(1))
         diary.sign(name.ljust(32), ALL)
         written.append(diary.save())
-    head, tail = written[0][:5], written[0][-4:]
-    first, second = (whole[9:-4] for whole in written)
+    head, tail = written[0][:5], written[0][-12:]
+    first, second = (whole[9:-12] for whole in written)
     assert len(Diary.load(head + bytes([2, 0, 0, 0]) + first + second + tail, CohortRule(1))._signed) == 2
     for entries in (second + first, first + first):
         with pytest.raises(BadSavedState, match="out of order or repeated"):

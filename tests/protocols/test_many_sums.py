@@ -216,16 +216,34 @@ def test_rings_work_without_a_cohort_rule(size, policy):
     assert (session.server.result.total == session.expected(range(session.parameters.clients))).all()
 
 
-@pytest.mark.parametrize("malicious_server", [False, True])
-def test_where_the_server_is_trusted_a_ring_may_have_a_rule(malicious_server):
-    """What is signed is what is opened, if the server follows the protocol."""
-    graph = RegularGraph(4, 1, malicious_server)
-    policies = {i: {"malicious_server": False, "diary": Diary(CohortRule(3))} for i in range(8)}
-    sessions = [Session(n=8, graph=graph, threshold=3, policies=policies, seed=seed) for seed in (b"1", b"2")]
-    sessions[0].until(ServerState.FINISHED)
-    sessions[1].until(ServerState.MASKED_INPUTS).stage(silent={4})
+def test_in_a_ring_dropouts_alone_take_one_client_off_a_sum_though_everybody_would_have_a_rule():
+    """The server follows the protocol, and nobody who has signed the first sum is asked for the second."""
+    choice = choose_graph(GraphDemand(20, 1, 9, malicious_server=False))
+    assert 2 * choice.threshold <= choice.degree
+    arguments = {
+        "n": 20,
+        "graph": RegularGraph(choice.degree, 9, malicious_server=False),
+        "threshold": choice.threshold,
+    }
+    policies = {i: {"malicious_server": False, "diary": Diary(CohortRule(1))} for i in range(20)}
+    silent = {"1": set(range(1, 10)), "2": set(range(10, 20))}  # not asked in time; and who would refuse, as below
+    totals = {}
+    for seed, gone in silent.items():
+        session = Session(**arguments, policies=policies, seed=seed.encode()).until(ServerState.MASKED_INPUTS)
+        session.stage(silent={0} if seed == "2" else ())
+        session.stage(silent=gone)
+        totals[seed] = session.until(ServerState.FINISHED).server.result.total
+    assert (totals["1"] - totals["2"] == session.vectors[0]).all()
     with pytest.raises(CohortRefused):
-        sessions[1].answers()
+        CohortRule(3).check(names(range(1, 20)), [names(range(20))])
+
+
+@pytest.mark.parametrize("malicious_server", [False, True])
+def test_even_where_the_server_is_trusted_a_ring_has_no_rule(malicious_server):
+    policies = {i: {"malicious_server": False, "diary": Diary(CohortRule(3))} for i in range(8)}
+    session = Session(n=8, graph=RegularGraph(4, 1, malicious_server), threshold=3, policies=policies)
+    with pytest.raises(PolicyRefused, match="cohort rule in a k-regular graph"):
+        session.answers()
 
 
 # --- when colluders are chosen ----------------------------------------------------------------------------------------

@@ -1,3 +1,5 @@
+import copy
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -183,6 +185,10 @@ def test_nobody_becomes_known_after_a_policy_was_checked(name):
     policy = replace(POLICY, known=known)
     known[name + "!"] = KNOWN.get(name, b"y" * 32)
     assert policy == POLICY
+    for one in (policy, copy.deepcopy(policy), pickle.loads(pickle.dumps(policy))):
+        assert one == POLICY
+        with pytest.raises(TypeError):
+            one.known["alias"] = b"y" * 32
 
 
 def test_a_policy_accepts_exactly_its_floors():

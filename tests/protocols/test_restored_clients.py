@@ -15,6 +15,7 @@ from securekd_protocols.errors import (
     AnsweredBefore,
     BadParameter,
     BadSavedState,
+    CallOutOfOrder,
     ContextMismatch,
     PolicyRefused,
     SignedBefore,
@@ -235,6 +236,30 @@ def test_where_the_diary_can_not_be_kept_nothing_is_sent(stages):
     session.clients[0] = restored(session, state, policy=disk.policy_of(session))
     session.until(ServerState.FINISHED)
     assert session.server.result.survivors == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("notes", range(2))
+def test_an_invitation_of_which_a_note_can_not_be_kept_is_not_accepted(graph, notes):
+    """There are two, of the acceptance and of the answer; the second fails where the first was kept."""
+    disk = Disk()
+    failing = iter([False] * notes + [True])
+
+    def keep(data):
+        if next(failing, False):
+            raise OSError("no space")
+        disk(data)
+
+    session = Session(**GRAPHS[graph], policies={0: {"diary": Diary(CohortRule(1), keep=keep)}})
+    with pytest.raises(OSError, match="no space"):
+        session.clients[0].receive(message_to(0, session.inbox))
+    assert session.clients[0].state is ClientState.INVITED
+    with pytest.raises(CallOutOfOrder):
+        session.clients[0].submit(session.vectors[0])
+    with pytest.raises(CallOutOfOrder):
+        session.clients[0].save()
+    session.until(ServerState.FINISHED)  # and accepts it when there is space
+    assert 0 in session.server.result.survivors
 
 
 @pytest.mark.parametrize("stages", range(1, 5))

@@ -23,7 +23,6 @@ from securekd_protocols.errors import (
     InconsistentSurvivors,
     MalformedMessage,
     OutOfOrder,
-    ProtocolError,
     ReplayedMessage,
     SecondInput,
     SecondUnmaskRequest,
@@ -190,7 +189,8 @@ class MaskingClient(TakesTurns):
             RemoteProtocolError: The message is refused; after `state` has become `ABORTED`, the session is over.
             UnknownClient: The invitation does not name this client.
             TooManyRestarts: This client has accepted as many invitations for the round as its policy allows.
-            AnsweredBefore: The diary knows of another story in this session; it is over for this client.
+            AnsweredBefore: The diary knows of another story in this session; it is over for this client, as it is after
+                whatever else goes wrong in an answer, an error of `Diary.keep` among it: restore the latest state.
             CallOutOfOrder: The shares have come and no input was submitted: submit it, and pass them again.
         """
         frame = self._authenticate(data)
@@ -204,7 +204,7 @@ class MaskingClient(TakesTurns):
                 raise CallOutOfOrder("the shares have come and there is no input", "submit() it, then pass them again")
             try:
                 reply = self._answer(frame, step)
-            except ProtocolError:
+            except BaseException:  # a diary that cannot be kept, or Ctrl-C, too: no session is left half changed
                 self._end(ClientState.ABORTED)
                 raise
         self._state = step.then
@@ -244,11 +244,11 @@ class MaskingClient(TakesTurns):
         index = parameters.index_of(self._identity.public)
         self._policy.accept(parameters, index)
         secrets = SessionSecrets.generate(self._random, regular=parameters.graph is not None)
-        self._parameters = parameters
-        session = self._accepted = ClientSession.begin(parameters, index, secrets)
-        if step.sends is Kind.COMMIT:
-            return self._send(session, step.sends, Commit(own_commitment(session)).encode())
-        return self._send(session, step.sends, session.own_advertise.encode())
+        session = ClientSession.begin(parameters, index, secrets)
+        body = Commit(own_commitment(session)) if step.sends is Kind.COMMIT else session.own_advertise
+        reply = self._send(session, step.sends, body.encode())
+        self._parameters, self._accepted = parameters, session
+        return reply
 
     def _answer(self, frame: Frame, step: ClientStep) -> bytes:
         """Act upon a genuine message that is due; any error in here ends the session."""
