@@ -29,10 +29,10 @@ from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from securekd.learning.dp.closed_form import Features
+from securekd.learning.dp.dp_sgd import DpSgdPlan, train_head, train_with_hooks
 from securekd.randomness import Csprng
 from securekd.report import numbers
-from securekd.training.closed_form import Features
-from securekd.training.dp_sgd import DpSgdPlan, train_head, train_with_hooks
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, RATE, LEARNING_RATE, MOMENTUM = 256, 0.01, 0.1, 0.9

@@ -22,16 +22,16 @@ import torch
 from scipy.stats import t as student_t
 
 from securekd.checkpoint import PhaseStore
-from securekd.config import parse_experiment
-from securekd.evaluation import labels_of, utility
-from securekd.leakage import attacked
-from securekd.plan import Plan, make_plan
+from securekd.federation.rounds import Workshop
+from securekd.laboratory.evaluation import labels_of, utility
+from securekd.laboratory.leakage import attacked
+from securekd.laboratory.plan import Plan, make_plan
+from securekd.learning.dp.dp_sgd import predict
+from securekd.learning.tasks import network_of, perform
 from securekd.privacy.accountant import guarantees
 from securekd.privacy.ledger import Ledger
 from securekd.report import numbers
-from securekd.rounds import Workshop
-from securekd.training.dp_sgd import predict
-from securekd.training.tasks import network_of, perform
+from securekd.settings.config import parse_experiment
 from securekd_attacks import MembershipScores, auc, tpr_at_fpr
 
 RESULTS = Path(__file__).parent / "results"

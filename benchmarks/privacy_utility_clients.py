@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from privacy_utility_common import CLASSES, DELTA, Split, as_labels, one_hot, partition
 
-from securekd.aggregation import MaskingAggregator, Terms
-from securekd.noise_aware import learn
+from securekd.federation.aggregation import MaskingAggregator, Terms
+from securekd.learning.smoothing.noise_aware import learn
+from securekd.learning.smoothing.smoother import spread
+from securekd.learning.smoothing.teachers import prototype_scores, teacher_scores
 from securekd.privacy.accountant import compose_epsilon
 from securekd.privacy.mechanisms import Bounds, Mechanism, mechanism_named, refuse_unreachable
 from securekd.privacy.release import Exposure, calibrated, release_event, unknown_shares
 from securekd.randomness import Csprng
-from securekd.smoothing import spread
-from securekd.teachers import prototype_scores, teacher_scores
 
 CLIENTS, THRESHOLD, COLLUDERS = 250, 245, 4
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)

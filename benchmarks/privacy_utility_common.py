@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from securekd.denoising import Denoised, Recipe
+from securekd.learning.smoothing.denoising import Denoised, Recipe
+from securekd.learning.smoothing.noise_aware import Kernel, public_kernel, teach
+from securekd.learning.smoothing.smoother import Basis, public_bases
+from securekd.learning.smoothing.teachers import PublicGraph, public_graph
 from securekd.models.hog import Hog
-from securekd.noise_aware import Kernel, public_kernel, teach
-from securekd.smoothing import Basis, public_bases
-from securekd.teachers import PublicGraph, public_graph
 
 CLASSES, DELTA = 10, 1e-5
 TRANSFER, VALIDATION = 10_000, 5_000

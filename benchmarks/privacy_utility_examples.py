@@ -17,14 +17,14 @@ import torch
 from privacy_utility_common import CLASSES, DELTA, Split, partition
 from torch import nn
 
-from securekd.knowledge import log_softmax
-from securekd.noise_aware import learn
+from securekd.learning.dp.closed_form import Features
+from securekd.learning.dp.dp_sgd import DpSgdPlan, train_head
+from securekd.learning.smoothing.noise_aware import learn
+from securekd.learning.smoothing.smoother import centred
+from securekd.numerics import log_softmax
 from securekd.privacy.accountant import calibrate_dp_sgd, compose_epsilon
 from securekd.privacy.events import DpSgdEvent
 from securekd.randomness import Csprng
-from securekd.smoothing import centred
-from securekd.training.closed_form import Features
-from securekd.training.dp_sgd import DpSgdPlan, train_head
 
 CLIENTS = 10
 EPSILONS = (1.0, 2.0, 3.0, 4.0, 8.0)

@@ -14,14 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from securekd.audit_record import AuditRecord, read_audit
-    from securekd.auditing import AuditRequest, audit_deployment
-    from securekd.config import load_experiment
-    from securekd.experiment import Experiment
+    from securekd.audit.auditing import AuditRequest, audit_deployment
+    from securekd.laboratory.plan import make_plan
+    from securekd.laboratory.runner import resume, run
     from securekd.models.folder import load_student
-    from securekd.plan import make_plan
-    from securekd.record import Result, read_result
-    from securekd.runner import resume, run
+    from securekd.records.audit_record import AuditRecord, read_audit
+    from securekd.records.record import Result, read_result
+    from securekd.settings.config import load_experiment
+    from securekd.settings.experiment import Experiment
 
 __all__ = [
     "AuditRecord",
@@ -39,18 +39,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AuditRecord": "audit_record",
-    "AuditRequest": "auditing",
-    "audit_deployment": "auditing",
-    "read_audit": "audit_record",
-    "Experiment": "experiment",
-    "Result": "record",
-    "load_experiment": "config",
+    "AuditRecord": "records.audit_record",
+    "AuditRequest": "audit.auditing",
+    "audit_deployment": "audit.auditing",
+    "read_audit": "records.audit_record",
+    "Experiment": "settings.experiment",
+    "Result": "records.record",
+    "load_experiment": "settings.config",
     "load_student": "models.folder",
-    "make_plan": "plan",
-    "read_result": "record",
-    "resume": "runner",
-    "run": "runner",
+    "make_plan": "laboratory.plan",
+    "read_result": "records.record",
+    "resume": "laboratory.runner",
+    "run": "laboratory.runner",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m securekd` is the command `securekd`."""
 
-from securekd.cli import main
+from securekd.cli.command import main
 
 main()

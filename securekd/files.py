@@ -142,3 +142,11 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def next_folder(parent: Path, word: str = "run") -> Path:
+    """The first of parent/run-1, parent/run-2, … that does not exist."""
+    number = 1
+    while (parent / f"{word}-{number}").exists():
+        number += 1
+    return parent / f"{word}-{number}"

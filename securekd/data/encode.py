@@ -9,7 +9,7 @@ from securekd.data.images import fit_images
 from securekd.data.tables import fit_table
 from securekd.data.texts import fit_text
 from securekd.errors import DataError
-from securekd.experiment import Data
+from securekd.settings.data import Data
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -19,8 +19,8 @@ from securekd.data.sources import identity, open_source
 from securekd.data.split import Content, Pool, fill, refuse_overlap
 from securekd.data.tables import TableEncoder
 from securekd.errors import DataError
-from securekd.experiment import Data
 from securekd.randomness import Randomness
+from securekd.settings.data import Data
 
 if TYPE_CHECKING:
     from datasets import Dataset

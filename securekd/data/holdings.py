@@ -1,15 +1,12 @@
-"""Who holds what: examples by client and class, as numbers, as a table and as a plot."""
+"""Who holds what: examples by client and class, as numbers and as a plot."""
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from securekd.data.examples import Array, FederatedData, read_only
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 INK = "#767676"
 """Grey with a contrast of 4.5 on white and of 4.1 on near-black: text that reads on light and on dark pages."""
@@ -34,22 +31,6 @@ class Holdings:
     clients: tuple[str, ...]
     classes: tuple[str, ...]
     counts: Array
-
-    def table(self) -> "Table":
-        """One row for each client, one column for each class, and the sums."""
-        from rich.table import Table
-        from rich.text import Text
-
-        from securekd.terminal import escape
-
-        table = Table(title="Who holds what", show_footer=True)
-        table.add_column("client", footer="all")
-        for name, total in zip(self.classes, self.counts.sum(axis=0), strict=True):
-            table.add_column(Text(escape(name)), footer=f"{total:,}", justify="right")
-        table.add_column("all", footer=f"{self.counts.sum():,}", justify="right", style="bold")
-        for name, row in zip(self.clients, self.counts, strict=True):
-            table.add_row(Text(escape(name)), *(f"{count:,}" if count else "·" for count in row), f"{row.sum():,}")
-        return table
 
     def plot(self) -> str:
         """A bar for each client, stacked by class, as an SVG element with a transparent background."""

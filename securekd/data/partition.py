@@ -7,7 +7,7 @@ import numpy as np
 from securekd.data.cells import refuse_alike
 from securekd.data.examples import Array
 from securekd.errors import DataError
-from securekd.experiment import Partition
+from securekd.settings.data import Partition
 
 TRIES = 1000
 """Draws before a partition with enough rows for each client is given up."""

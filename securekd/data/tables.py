@@ -17,7 +17,7 @@ from securekd.data.columns import class_names, kind_of, names, numbers, values
 from securekd.data.content import table_keys
 from securekd.data.examples import Array
 from securekd.errors import DataError
-from securekd.experiment import Column
+from securekd.settings.data import Column
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from torch import nn
 
 from securekd.errors import FolderError, ModelError, SecurekdError
-from securekd.experiment import Model
 from securekd.files import not_written, write_atomically, writing
 from securekd.models.huggingface import Classifier, transformers
 from securekd.models.registry import build
 from securekd.models.shape import InputShape
 from securekd.plugins import is_plugin
+from securekd.settings.models import Model
 
 MOST_INPUTS = 2**26
 """Values of one input at most."""

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from securekd.errors import ModelError
-from securekd.experiment import Model
 from securekd.models import builtin, hog, huggingface
 from securekd.models.logits import give_logits
 from securekd.models.shape import InputShape
 from securekd.models.trial import cut, reason
 from securekd.plugins import is_plugin, load_plugin
+from securekd.settings.models import Model
 
 Constructor = Callable[..., nn.Module]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from securekd.privacy.events import View
-from securekd.record import ALL_POINTS, Leakage, Point, Rate, Result
+from securekd.records.record import ALL_POINTS, Leakage, Point, Rate, Result
 from securekd.report import numbers, wording
 from securekd_attacks import auc_ceiling, ceiling
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from securekd.audit_record import AttackRecord, AuditRecord, Rate, read_audit
 from securekd.files import write_atomically
+from securekd.records.audit_record import AttackRecord, AuditRecord, Rate, read_audit
 from securekd.report import numbers
 from securekd.report.page import style, template
 from securekd_attacks.targets.reading import MOST_NORMALISED

@@ -8,7 +8,7 @@ from typing import Any
 import tomli_w
 
 from securekd.privacy.events import Unit, View
-from securekd.record import Holdings, Result, Utility
+from securekd.records.record import Holdings, Result, Utility
 from securekd.report import wording
 
 CLIENTS_SHOWN = 50

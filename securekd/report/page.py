@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from securekd.errors import InputError
 from securekd.files import write_atomically
 from securekd.privacy.events import VIEWS
-from securekd.record import Result, read_result
+from securekd.records.record import Result, read_result
 from securekd.report import audit, facts, numbers, wording
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from securekd.record import Holdings, Round
+from securekd.records.record import Holdings, Round
 from securekd.report import numbers, svg
 from securekd.report.audit import PointOfRun
 from securekd.report.facts import Bar, elide

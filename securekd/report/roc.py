@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from securekd.audit_record import AttackRecord, AuditRecord
+from securekd.records.audit_record import AttackRecord, AuditRecord
 from securekd.report import numbers, svg
 from securekd.report.facts import elide
 from securekd.report.svg import ACCENT, INK, MUTED, RULE, SECOND

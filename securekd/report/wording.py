@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from securekd.privacy.events import Neighbours, Unit, View
-from securekd.record import GuaranteeRecord, Point, PrivacyRecord
+from securekd.records.record import GuaranteeRecord, Point, PrivacyRecord
 from securekd.report import numbers
 
 MEANINGLESS_ABOVE = 10.0

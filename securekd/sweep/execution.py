@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from securekd.errors import DataError, FolderError, InputError, PromiseError, RunError, SecurekdError
-from securekd.experiment import Experiment
 from securekd.files import alone_in
 from securekd.plugins import is_of_main
+from securekd.settings.experiment import Experiment
 from securekd.sweep.folder import Failure, FailureKind, SweepFolder
 from securekd.sweep.lifeline import Lifeline, end_with, lifeline
 from securekd.sweep.plan import PlannedRun, SweepPlan
@@ -232,7 +232,7 @@ def carry_out_run(task: _Task) -> Finished:
 
 
 def _attempt(experiment: Experiment, out: Path, shared: Path) -> Failure | None:
-    from securekd.runner import resume, run
+    from securekd.laboratory.runner import resume, run
 
     try:
         if (out / "config.toml").exists():

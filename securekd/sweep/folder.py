@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from securekd.config import Tree
 from securekd.errors import FolderError
-from securekd.experiment import Settings
 from securekd.files import begin_folder, is_there, write_atomically, writing
-from securekd.record import Result, read_result
+from securekd.records.record import Result, read_result
+from securekd.settings.config import Tree
+from securekd.settings.table import Settings
 from securekd.sweep.plan import Drawn, PlannedRun, SweepPlan, plan_sweep
 from securekd.sweep.settings import SweepSettings, differences
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from securekd.config import Tree, parse_experiment, put, quoted
 from securekd.errors import SettingError
-from securekd.experiment import Experiment
+from securekd.settings.config import Tree, parse_experiment, put, quoted
+from securekd.settings.experiment import Experiment
 from securekd.sweep.selection import draw_number
 from securekd.sweep.settings import MOST_RUNS, Axis, Span, SweepSettings, merged
 

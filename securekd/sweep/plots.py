@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from securekd.record import POINTS
+from securekd.records.record import POINTS
 from securekd.report import numbers, svg, wording
 from securekd.report.svg import ACCENT, INK, MUTED, QUIET, RULE, SECOND
 from securekd.sweep.summary import Estimate, Setting, Unit

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
-from securekd.config import Tree, all_settings, explain, nearest, read_toml
 from securekd.errors import SettingError
-from securekd.experiment import Settings
+from securekd.settings.config import Tree, all_settings, explain, nearest, read_toml
+from securekd.settings.table import Settings
 
 Baseline = Literal["fedavg", "nonprivate"]
 

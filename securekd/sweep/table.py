@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from securekd.errors import FolderError
 from securekd.files import write_atomically
-from securekd.record import GuaranteeRecord, Leakage, Result
+from securekd.records.record import GuaranteeRecord, Leakage, Result
 from securekd.report.audit import last_round
 from securekd.sweep.folder import SweepFolder
 from securekd.sweep.plan import PlannedRun, SweepPlan

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from securekd.cli import cli
+from securekd.cli.command import cli
 from securekd.data import cells, images, reading
 from securekd.errors import DataError
 

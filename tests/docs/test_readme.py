@@ -76,7 +76,7 @@ def test_the_sweep_is_the_example() -> None:
 
 @pytest.mark.parametrize("name", ["mnist.toml", "ag_news.toml"])
 def test_examples_are_valid_configurations(name: str) -> None:
-    from securekd.config import load_experiment
+    from securekd.settings.config import load_experiment
 
     assert load_experiment(ROOT / "examples" / name).rounds >= 1
 

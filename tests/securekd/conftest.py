@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from securekd.config import parse_experiment
-from securekd.experiment import Experiment
+from securekd.settings.config import parse_experiment
+from securekd.settings.experiment import Experiment
 
 SMALL = {
     "rounds": 2,

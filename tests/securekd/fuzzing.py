@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from securekd.audit_files import Columns, read_records
+from securekd.audit.files import Columns, read_records
 from securekd.data.cells import bare
 from securekd.data.folders import read_folder
 from securekd.data.images import fit_images

@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from securekd.account import account
-from securekd.auditing import AuditRequest, audit_deployment
+from securekd.audit.auditing import AuditRequest, audit_deployment
 from securekd.checkpoint import PhaseStore
 from securekd.errors import FolderError, RunError
-from securekd.experiment import TINY_VIT, Experiment, Model
 from securekd.files import is_there, write_atomically
+from securekd.kept import Kept
+from securekd.laboratory.runner import resume, run
 from securekd.models.folder import load_student, save_model
 from securekd.models.registry import build
 from securekd.models.shape import InputShape
-from securekd.runner import resume, run
-from securekd.shared import Kept
+from securekd.records.account import account
+from securekd.settings.experiment import Experiment
+from securekd.settings.models import TINY_VIT, Model
 from securekd.sweep.execution import carry_out_sweep
 from securekd.sweep.folder import Failure
 from securekd.sweep.lifeline import lifeline
@@ -190,7 +191,7 @@ LONG = "x" * 300
 def test_a_name_that_is_too_long_is_refused_in_one_line(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from securekd.cli import main
+    from securekd.cli.command import main
 
     monkeypatch.chdir(tmp_path)
     Path("sweep.toml").write_text("seeds = [0]\n")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from securekd.errors import ModelError, SettingError
+from securekd.laboratory.runner import run
 from securekd.plugins import load_plugin
-from securekd.runner import run
 from tests.securekd.conftest import small
 
 MODULE = textwrap.dedent(
@@ -18,8 +18,8 @@ MODULE = textwrap.dedent(
     from datasets import ClassLabel, Dataset, Features, Value
     from torch import nn
 
-    from securekd.aggregation import PlainAggregator
-    from securekd.strategy import Distil
+    from securekd.federation.aggregation import PlainAggregator
+    from securekd.federation.strategy import Distil
     from securekd_attacks import Access
 
     USED = []

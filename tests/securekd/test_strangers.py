@@ -15,20 +15,21 @@ from click.testing import CliRunner
 
 import securekd
 from securekd import load_student, resume, run
-from securekd.account import account
-from securekd.audit_record import read_audit
-from securekd.auditing import AuditRequest, audit_deployment
-from securekd.cli import cli
-from securekd.config import load_experiment, to_toml
+from securekd.audit.auditing import AuditRequest, audit_deployment
+from securekd.cli.command import cli
 from securekd.data import load_federated
 from securekd.errors import FolderError, ModelError, SecurekdError
-from securekd.experiment import Data, Model
 from securekd.files import write_atomically
 from securekd.models.folder import save_model
 from securekd.models.registry import build
 from securekd.models.shape import InputShape
-from securekd.record import read_result
+from securekd.records.account import account
+from securekd.records.audit_record import read_audit
+from securekd.records.record import read_result
 from securekd.report import write_audit_report, write_report
+from securekd.settings.config import load_experiment, to_toml
+from securekd.settings.data import Data
+from securekd.settings.models import Model
 from tests.securekd.conftest import small
 
 SHAPE = InputShape("tabular", (6,), 3)
@@ -320,7 +321,7 @@ def test_working_state_is_the_owners_alone(tmp_path: Path) -> None:
 def test_a_targets_answers_are_the_owners_alone(tmp_path: Path) -> None:
     for name in ("in", "out"):
         (tmp_path / f"{name}.jsonl").write_text("".join(f'{{"text": "{name} {i}", "label": 0}}\n' for i in range(40)))
-    target = "tests.securekd.test_auditing:uniform"
+    target = "tests.securekd.audit.test_auditing:uniform"
     asked = AuditRequest(target, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     before = os.umask(0)
     try:

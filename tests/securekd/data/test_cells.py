@@ -23,7 +23,7 @@ from securekd.data.cells import (
 )
 from securekd.data.tables import Number, fit_table
 from securekd.errors import DataError
-from securekd.experiment import Column, Data, Partition
+from securekd.settings.data import Column, Data, Partition
 
 MISSING = ("", "  ", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "\xa0", "\ufeff")
 

@@ -10,7 +10,7 @@ import pytest
 from securekd.data import Examples, FederatedData, load_federated
 from securekd.data.examples import transfer_digest
 from securekd.errors import DataError
-from securekd.experiment import Column, Data, Partition
+from securekd.settings.data import Column, Data, Partition
 
 
 def check(data: FederatedData) -> None:

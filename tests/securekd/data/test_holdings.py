@@ -6,8 +6,9 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 from rich.console import Console
 
+from securekd.cli.console import holdings_table
 from securekd.data import Holdings, holdings, load_federated
-from securekd.experiment import Data
+from securekd.settings.data import Data
 
 HOSTILE = Holdings(("[bold]a[/]", "<script>b", "$x_1$ $"), ("no", "50 & more"), np.array([[1, 0], [1200, 3], [0, 7]]))
 
@@ -23,7 +24,7 @@ def test_counts_add_up() -> None:
 
 def test_table_shows_names_as_they_are_and_sums() -> None:
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(HOSTILE.table())
+    console.print(holdings_table(HOSTILE))
     shown = console.export_text()
     assert all(text in shown for text in ("[bold]a[/]", "<script>b", "1,203", "1,211", "·"))
 

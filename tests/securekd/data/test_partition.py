@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from securekd.data.partition import partition
 from securekd.errors import DataError
-from securekd.experiment import Partition
+from securekd.settings.data import Partition
 
 
 def deal(labels: np.ndarray, clients: int | None, seed: int = 0, values=None, **kind) -> tuple[np.ndarray, ...]:

@@ -18,7 +18,7 @@ from securekd.data.cells import mostly_numbers
 from securekd.data.columns import kind_of, names, numbers, values
 from securekd.data.reading import read_rows
 from securekd.errors import DataError
-from securekd.experiment import Data, Partition
+from securekd.settings.data import Data, Partition
 
 PLAIN = "name,label\nÄnne,1\nBo,2\n"
 

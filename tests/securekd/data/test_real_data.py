@@ -10,7 +10,7 @@ import pytest
 
 from securekd.data import load, load_federated
 from securekd.data.images import fit_images
-from securekd.experiment import Data, Partition
+from securekd.settings.data import Data, Partition
 
 FOLDER = Path(os.environ.get("SECUREKD_DATA") or Path(__file__).parents[4] / "shared" / "data")
 

@@ -199,7 +199,7 @@ LOCAL = """
     socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
 
     from securekd.data import load_federated
-    from securekd.experiment import Data
+    from securekd.settings.data import Data
     table, images, texts, tokenizer = sys.argv[1:]
     load_federated(Data(), 5, 0)
     load_federated(Data(source=table, transfer=20, test=10), 2, 0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from securekd.data.tables import Category, Number, fit_table
 from securekd.errors import DataError
-from securekd.experiment import Column
+from securekd.settings.data import Column
 
 
 def dataset(**columns: list[Any]) -> Any:

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
 from securekd.errors import ModelError
-from securekd.experiment import Model
+from securekd.learning.dp.suited import refuse_unsuited
 from securekd.models.folder import load_student, save_model
+from securekd.models.frozen import split_frozen
 from securekd.models.hog import BINS, Hog
 from securekd.models.registry import build
 from securekd.models.shape import InputShape
-from securekd.training.frozen import split_frozen
-from securekd.training.suited import refuse_unsuited
+from securekd.settings.models import Model
 
 DIGIT = InputShape("image", (1, 28, 28), 10)
 COLOUR = InputShape("image", (3, 16, 37), 5)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from securekd.errors import ModelError
-from securekd.experiment import Model
+from securekd.learning.dp.suited import refuse_unsuited
+from securekd.learning.plain import train_plain
 from securekd.models.folder import load_student, save_model
 from securekd.models.registry import build
 from securekd.models.shape import InputShape
-from securekd.training.plain import train_plain
-from securekd.training.suited import refuse_unsuited
+from securekd.settings.models import Model
 
 TABLE = InputShape("tabular", (6,), 3)
 Named = namedtuple("Named", ["loss", "logits"])

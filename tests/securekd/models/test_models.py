@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from securekd.errors import ModelError
-from securekd.experiment import TINY_VIT, Model
 from securekd.models.builtin import Centre
 from securekd.models.registry import build, probe
 from securekd.models.shape import InputShape
+from securekd.settings.models import TINY_VIT, Model
 
 IMAGE = InputShape("image", (1, 8, 8), 10)
 COLOUR = InputShape("image", (3, 12, 16), 5)

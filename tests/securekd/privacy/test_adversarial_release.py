@@ -26,16 +26,16 @@ import numpy as np
 import pytest
 from scipy.stats import skellam
 
-from securekd.aggregation import Aggregator, MaskingAggregator, PlainAggregator, Terms
 from securekd.errors import RunError
-from securekd.knowledge import Clip, SoftLabelShape, soft_labels
+from securekd.federation.aggregation import Aggregator, MaskingAggregator, PlainAggregator, Terms
+from securekd.knowledge.questions import Question
+from securekd.knowledge.soft_labels import Clip, SoftLabelShape, soft_labels
+from securekd.knowledge.weights import WeightUpdateShape, weight_update
 from securekd.privacy.accountant import guarantees
 from securekd.privacy.ledger import LedgerFile
 from securekd.privacy.mechanisms import mechanism_named
 from securekd.privacy.release import Exposure, ReleasePlan, unknown_shares
-from securekd.questions import Question
 from securekd.randomness import Csprng
-from securekd.weights import WeightUpdateShape, weight_update
 from securekd_attacks.bounds import clopper_pearson, refuted_epsilon
 from securekd_attacks.intervals import binomial_upper
 from securekd_protocols import ProtocolError

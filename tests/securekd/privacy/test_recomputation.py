@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm, skellam
 
-from securekd.cli import main
+from securekd.cli.command import main
+from securekd.laboratory.runner import run
 from securekd.privacy.accountant import compose_epsilon
 from securekd.privacy.events import DiscreteGaussianEvent, SkellamEvent
-from securekd.runner import run
 from tests.securekd.conftest import small
 from tests.securekd.privacy import formulas
 

@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from securekd.errors import BudgetError, RunError
-from securekd.knowledge import (
-    Clip,
-    SoftLabelShape,
-    consensus_log_probabilities,
-    log_softmax,
-    soft_labels,
-)
+from securekd.knowledge.soft_labels import Clip, SoftLabelShape, consensus_log_probabilities, soft_labels
+from securekd.numerics import log_softmax
 from securekd.privacy.accountant import compose_epsilon
 from securekd.privacy.mechanisms import Bounds, mechanism_named
 from securekd.privacy.release import Exposure, ReleasePlan, calibrated, unknown_shares

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from securekd.audit_record import AuditRecord, Check, record_of
+from securekd.records.audit_record import AuditRecord, Check, record_of
 from securekd_attacks import Signals
 from securekd_attacks.audit import evaluate
 from securekd_attacks.audit_settings import AuditSettings

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from securekd.experiment import Experiment
-from securekd.record import SCHEMA, Result
+from securekd.records.record import SCHEMA, Result
+from securekd.settings.experiment import Experiment
 
 CLASSES = tuple(str(digit) for digit in range(10))
 CLIENTS = tuple(f"client-{i:02d}" for i in range(1, 7))

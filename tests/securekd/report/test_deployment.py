@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from securekd.audit_console import summary
-from securekd.audit_record import AuditRecord
+from securekd.cli.audit_console import summary
+from securekd.records.audit_record import AuditRecord
 from securekd.report import numbers, render_audit
 from securekd.report.deployment import contradictions, sharpest
 from tests.securekd.report import audit_records

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from securekd import console
+from securekd.cli import console
 from securekd.errors import FolderError, InputError
 from securekd.report import numbers, render, write_report
 from securekd_attacks import auc_ceiling, ceiling

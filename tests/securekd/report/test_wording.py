@@ -1,6 +1,6 @@
 import pytest
 
-from securekd.record import GuaranteeRecord, PrivacyRecord
+from securekd.records.record import GuaranteeRecord, PrivacyRecord
 from securekd.report import wording
 from tests.securekd.report import records
 

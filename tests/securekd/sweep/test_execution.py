@@ -15,10 +15,10 @@ import tomli_w
 from torch import nn
 
 from securekd.errors import FolderError, InputError, RunError, SecurekdError
-from securekd.experiment import Experiment
+from securekd.laboratory.runner import run
 from securekd.models.shape import InputShape
-from securekd.record import read_result
-from securekd.runner import run
+from securekd.records.record import read_result
+from securekd.settings.experiment import Experiment
 from securekd.sweep import console, execution
 from securekd.sweep.execution import Progress, carry_out_run, carry_out_sweep
 from securekd.sweep.folder import Failure, SweepFolder
@@ -93,12 +93,12 @@ def test_a_run_that_failed_is_tried_again_and_one_that_was_refused_is_not(
 
 def test_whatever_goes_wrong_in_a_run_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, plan = begun(tmp_path / "s", **ONE)
-    import securekd.runner
+    import securekd.laboratory.runner
 
     def explode(*args: object, **kwargs: object) -> None:
         raise error
 
-    monkeypatch.setattr(securekd.runner, "run", explode)
+    monkeypatch.setattr(securekd.laboratory.runner, "run", explode)
     for error, kind in (
         (ZeroDivisionError("by zero"), "failed"), (RunError("too few"), "failed"), (FolderError("taken"), "failed"),
     ):  # fmt: skip

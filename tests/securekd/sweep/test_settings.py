@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from securekd.cli import main
+from securekd.cli.command import main
 from securekd.errors import FolderError, SettingError
 from securekd.sweep.folder import SweepFolder
 from securekd.sweep.plan import plan_sweep

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from securekd.errors import FolderError, RunError, SettingError
-from securekd.record import POINTS
+from securekd.records.record import POINTS
 from securekd.report.audit import points
 from securekd.sweep.folder import SweepFolder
 from securekd.sweep.frontier import frontier

@@ -1,0 +1,1 @@
+"""The parties of a federation, and how they play a round."""

@@ -1,0 +1,1 @@
+"""One person plays every party, to measure: yardsticks, attacks, and the record of a run."""

@@ -1,0 +1,87 @@
+"""What the student is compared with: each client alone, and all data in one place with and without privacy."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from securekd.checkpoint import PhaseStore, Saved
+from securekd.federation.rounds import private_task, public_lessons
+from securekd.laboratory.evaluation import labels_of, mean_utility, utility
+from securekd.laboratory.plan import Plan, PlannedClient, central_model
+from securekd.learning.prediction import logits
+from securekd.learning.tasks import Perform, TrainTask
+from securekd.records.record import LocalUtility, Utility
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Utility of every yardstick."""
+
+    locals: tuple[LocalUtility, ...]
+    centralized: Utility
+    centralized_nonprivate: Utility
+
+    @property
+    def local_mean(self) -> Utility:
+        """The mean client."""
+        return mean_utility([one.utility for one in self.locals])
+
+    @property
+    def local_best(self) -> Utility:
+        """The client with the best accuracy on the test set."""
+        return max((one.utility for one in self.locals), key=lambda u: u.accuracy)
+
+
+def baselines(plan: Plan, store: PhaseStore, perform: Perform) -> Baselines:
+    """Train and test every yardstick; each client alone gets the whole privacy budget at once."""
+    tasks = {"baseline.centralized": _central(plan, private=True)}  # the longest first, or the others wait for it alone
+    tasks |= {f"baseline.{c.key}": _alone(plan, c) for c in plan.clients}
+    if plan.dp is not None:
+        tasks["baseline.centralized-nonprivate"] = _central(plan, private=False)
+    todo = [name for name in tasks if not store.has(name)]
+    for name, saved in zip(todo, perform([tasks[name] for name in todo]), strict=True):
+        store.put(name, saved)
+    tested = {name: _test(plan, tasks[name], store.get(name)) for name in tasks}
+    central = tested["baseline.centralized"]
+    return Baselines(
+        locals=tuple(
+            LocalUtility(
+                client=c.name, model=c.model.kind, examples=len(c.examples), utility=tested[f"baseline.{c.key}"]
+            )
+            for c in plan.clients
+        ),
+        centralized=central,
+        centralized_nonprivate=tested.get("baseline.centralized-nonprivate", central),
+    )
+
+
+def _alone(plan: Plan, client: PlannedClient) -> TrainTask:
+    task = private_task(plan, ("alone", client.name), client, state=None, lessons=public_lessons(plan))
+    return _whole_budget(plan, task)
+
+
+def _central(plan: Plan, *, private: bool) -> TrainTask:
+    settings, training = plan.experiment.centralized, plan.experiment.training
+    first = private_task(plan, ("centralized", str(private)), plan.clients[0], state=None, lessons=public_lessons(plan))
+    task = replace(
+        first,
+        model=central_model(plan.experiment),
+        init_seed=plan.randomness.public_seed("init", "centralized"),
+        inputs=np.concatenate([c.examples.inputs for c in plan.clients]),
+        labels=np.concatenate([labels_of(c.examples) for c in plan.clients]),
+        learning_rate=settings.learning_rate or training.learning_rate,
+        absent=sum(c.absent for c in plan.clients),
+    )
+    return _whole_budget(plan, task) if private else replace(task, dp=None)
+
+
+def _whole_budget(plan: Plan, task: TrainTask) -> TrainTask:
+    """The steps of all rounds at once; where there is no DP, one round's passes are enough to converge."""
+    if task.dp is None:
+        return task
+    return replace(task, dp=replace(task.dp, steps=task.dp.steps * plan.experiment.rounds))
+
+
+def _test(plan: Plan, task: TrainTask, trained: Saved) -> Utility:
+    test = plan.data.test
+    return utility(logits(plan, task.model, trained.arrays, test.inputs), labels_of(test))

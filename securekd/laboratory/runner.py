@@ -1,0 +1,374 @@
+"""`run`: from an experiment to a finished run folder, through phases that a later call can take up again."""
+
+import hashlib
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from securekd.checkpoint import PhaseStore, Saved
+from securekd.data import holdings
+from securekd.errors import FolderError
+from securekd.federation.aggregation import HomomorphicAggregator
+from securekd.federation.rounds import RoundOutcome, Workshop
+from securekd.files import alone_in, begin_folder, is_there, write_atomically
+from securekd.laboratory.baselines import Baselines, baselines
+from securekd.laboratory.evaluation import labels_of, utility
+from securekd.laboratory.leakage import Measured, measure
+from securekd.laboratory.plan import Plan, make_plan
+from securekd.laboratory.promises import refuse_leak, refuse_overspending
+from securekd.laboratory.shared import SharedWork
+from securekd.learning.parallel import performer
+from securekd.learning.prediction import logits
+from securekd.learning.tasks import network_of
+from securekd.models.folder import save_model
+from securekd.plugins import refuse_unnamed
+from securekd.privacy.accountant import Guarantee, guarantees
+from securekd.privacy.ledger import Ledger, LedgerFile
+from securekd.records.record import (
+    SCHEMA,
+    Communication,
+    Compute,
+    Environment,
+    GuaranteeRecord,
+    Holdings,
+    MeanMax,
+    PrivacyRecord,
+    Result,
+    Round,
+    Utilities,
+    read_result,
+)
+from securekd.settings.config import load_experiment, to_toml
+from securekd.settings.experiment import Experiment
+
+PACKAGES = ("torch", "opacus", "transformers", "datasets", "dp-accounting", "numpy", "scipy", "cryptography")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: phases done, phases in all, and the one that has just ended."""
+
+    done: int
+    total: int
+    phase: str
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def run(
+    experiment: Experiment,
+    out: Path,
+    on_progress: OnProgress = lambda progress: None,
+    shared: Path | None = None,
+) -> Result:
+    """Carry out an experiment in a new folder.
+
+    Clients train in several processes unless `runtime.workers` is 1; these do not import the program that calls this,
+    so that it needs no `if __name__ == "__main__":` guard, and may be a notebook.
+
+    Args:
+        experiment: what to do.
+        out: the run's folder, which must not exist.
+        on_progress: hears of every finished phase.
+        shared: a folder in which several runs keep what they have in common: yardsticks, features of frozen
+            encoders; None: none.
+
+    Returns:
+        The record, which `out/result.json` holds too.
+
+    Raises:
+        InputError: if the request is wrong; nothing is written then.
+        RunError: if a phase fails; the folder can be resumed.
+        PromiseError: if an attack's lower bound exceeds the proven ε, or that exceeds what was asked for; the folder
+            is complete.
+    """
+    if is_there(out):
+        again = f", or finish the run in it with --resume {out}" if (out / "config.toml").is_file() else ""
+        raise FolderError(f"{out} exists; take another folder{again}")
+    plan = make_plan(experiment)
+    begin_folder(out, "config.toml", to_toml(experiment).encode())
+    return carry_out(plan, out, on_progress, shared)
+
+
+def resume(
+    out: Path,
+    on_progress: OnProgress = lambda progress: None,
+    shared: Path | None = None,
+    plugins: Collection[str] = (),
+) -> Result:
+    """Finish the run in a folder, from the last phase that ended; the first arguments are those of `run`.
+
+    Args:
+        out: the run's folder.
+        on_progress: see `run`.
+        shared: see `run`.
+        plugins: parts of the user's own (`module:attribute`) that the folder's settings may name.
+
+    Raises:
+        FolderError: if there is no run in the folder, if it is finished, or if its settings name other code.
+    """
+    if not is_there(out / "config.toml"):
+        raise FolderError(f"{out} holds no run (no config.toml); begin one in a new folder with --out")
+    if (out / "result.json").exists():
+        if (out / "state").exists():  # killed at the very end
+            shutil.rmtree(out / "state")
+            return read_result(out)
+        raise FolderError(f"the run in {out} is finished; `securekd report {out}` writes its page anew")
+    experiment = load_experiment(out / "config.toml")
+    refuse_unnamed(experiment.plugins(), plugins, out / "config.toml")
+    return carry_out(make_plan(experiment), out, on_progress, shared)
+
+
+def carry_out(plan: Plan, out: Path, on_progress: OnProgress, shared: Path | None = None) -> Result:
+    """All phases of a plan, and the record; the working state is deleted at the end.
+
+    Raises:
+        FolderError: if another process works in the folder, or the data is not what the run began with.
+    """
+    with alone_in(out):
+        return _carry_out(replace(plan, shared=shared), out, on_progress)
+
+
+def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
+    count = _Counter(phases(plan), on_progress)
+    store = PhaseStore(out / "state", count)
+    _same_data(plan, out / "state" / "data.sha256")
+    plan = _planted(plan, store)
+    ledger = Ledger(out / "ledger.json", noise=plan.experiment.privacy.noise, delta=plan.delta)
+    _nothing_lost(plan, store, ledger, out)
+    start = time.monotonic()
+    with performer(plan.experiment.runtime.workers, len(plan.clients)) as perform:
+        workshop = Workshop(plan, store, ledger, perform)
+        outcomes: list[RoundOutcome] = []
+        for number in range(1, plan.experiment.rounds + 1):
+            outcomes.append(plan.strategy.play(workshop, number, outcomes[-1] if outcomes else None))
+        compared = baselines(plan, store, perform if plan.shared is None else SharedWork(plan.shared, perform))
+        proven = guarantees(ledger.file)
+        before = time.monotonic()
+        measured = measure(plan, outcomes, perform, ledger.file)
+        audit_seconds = time.monotonic() - before
+    result = _result(plan, outcomes, compared, ledger.file, proven, measured, _compute(store, audit_seconds, start))
+    _finish(plan, out, outcomes[-1], result)
+    refuse_overspending(plan.experiment.privacy, proven)
+    refuse_leak(measured)
+    return result
+
+
+def phases(plan: Plan) -> int:
+    """How many phases `carry_out` goes through."""
+    clients = len(plan.clients)
+    return (
+        plan.experiment.rounds * (2 * clients + 2 + (plan.check is not None) * (clients + 1))
+        + clients
+        + 1
+        + (plan.dp is not None)
+        + (plan.canaries is not None)
+    )
+
+
+def _planted(plan: Plan, store: PhaseStore) -> Plan:
+    """The plan with canaries planted by coins that are tossed once: a resumed run finds them as they fell."""
+    canaries = plan.canaries
+    if canaries is None:
+        return plan
+    coins = store.phase(
+        "canaries",
+        lambda: Saved(arrays={"included": canaries.toss(plan.randomness.secret("canaries")).astype(np.uint8)}),
+    )
+    return plan.planted(coins.arrays["included"].astype(bool))
+
+
+def _same_data(plan: Plan, path: Path) -> None:
+    """Note which data a run began with, and refuse to go on with other data."""
+    digest = hashlib.sha256()
+    for part in (*plan.data.clients, plan.data.transfer, plan.data.test):
+        for array in (part.inputs, part.ids, part.labels if part.labels is not None else np.zeros(0)):
+            digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+    found = digest.hexdigest().encode()
+    if not path.exists():
+        write_atomically(path, found, private=True)
+    elif path.read_bytes() != found:
+        raise FolderError(f"the data is not what the run in {path.parents[1]} began with; restore it, or begin anew")
+
+
+def _nothing_lost(plan: Plan, store: PhaseStore, ledger: Ledger, out: Path) -> None:
+    """Refuse to go on where what was charged for is gone: made anew it would be a second release, and charged once."""
+    keys = {c.name: c.key for c in plan.clients}
+    for entry in ledger.entries:
+        name = f"{entry.phase}.{entry.round}.{keys[entry.client]}" if entry.client in keys else None
+        if name is None or not store.has(name):
+            raise FolderError(
+                f"{out / 'ledger.json'} charges {entry.client} for the {entry.phase} phase of round {entry.round}, and "
+                f"{out / 'state'} no longer holds what it gave; restore that folder, or begin anew"
+            )
+
+
+class _Counter:
+    def __init__(self, total: int, on_progress: OnProgress) -> None:
+        self._seen: set[str] = set()
+        self._total = total
+        self._on_progress = on_progress
+
+    def __call__(self, name: str, saved: object) -> None:
+        self._seen.add(name)
+        done = len(self._seen)
+        self._on_progress(Progress(done, max(done, self._total), name))  # a strategy may have phases of its own
+
+
+def _finish(plan: Plan, out: Path, last: RoundOutcome, result: Result) -> None:
+    from securekd.report import render
+
+    network = network_of(plan.experiment.student.model, plan.shape, 0, last.student)
+    save_model(network, plan.experiment.student.model, plan.shape, plan.data.classes, out / "student")
+    write_atomically(out / "report.html", render(result).encode())
+    write_atomically(out / "result.json", result.to_json())
+    shutil.rmtree(out / "state")
+
+
+def _result(
+    plan: Plan,
+    outcomes: list[RoundOutcome],
+    compared: Baselines,
+    ledger: LedgerFile,
+    proven: tuple[Guarantee, ...],
+    measured: Measured,
+    compute: Compute,
+) -> Result:
+    rounds = tuple(_round(plan, outcome) for outcome in outcomes)
+    mechanism = plan.question.release.mechanism
+    return Result(
+        schema=SCHEMA,
+        experiment=plan.experiment.model_dump(mode="json"),
+        environment=environment(plan.experiment),
+        data=_holdings(plan),
+        rounds=rounds,
+        utility=Utilities(
+            student=rounds[-1].student,
+            local_mean=compared.local_mean,
+            local_best=compared.local_best,
+            centralized=compared.centralized,
+            centralized_nonprivate=compared.centralized_nonprivate,
+            locals=compared.locals,
+        ),
+        privacy=PrivacyRecord(
+            guarantees=tuple(GuaranteeRecord(**vars(g)) for g in proven),
+            dp_sgd_noise_multiplier=None if plan.dp is None else plan.dp.noise_multiplier,
+            release_noise=mechanism.sigma,
+            release_sensitivity=mechanism.bounds.l2,
+            release_mechanism=plan.experiment.release.mechanism,
+            server_sees=server_sees(plan),
+            ledger_sha256=hashlib.sha256(ledger.to_json()).hexdigest(),
+        ),
+        leakage=measured.leakage,
+        communication=_communication(plan, outcomes),
+        compute=compute,
+        canaries=measured.canaries,
+        replays=measured.replays,
+    )
+
+
+def environment(experiment: Experiment) -> Environment:
+    """Versions, platform, seed and kind of noise."""
+    return Environment(
+        securekd=version("securekd"),
+        python=platform.python_version(),
+        platform=platform.platform(terse=True),
+        versions={name: version(name) for name in PACKAGES},
+        seed=experiment.seed,
+        noise=experiment.privacy.noise,
+    )
+
+
+def server_sees(plan: Plan) -> str:
+    """What the server learns, in one sentence."""
+    clients, rounds = len(plan.clients), plan.experiment.rounds
+    over = "in one round" if rounds == 1 else f"in each of {rounds} rounds"
+    release = "noised release" if plan.question.release.mechanism.sigma else "noiseless release"
+    if plan.aggregator.sums_only:
+        sums = f"only sums of at least {plan.threshold} of {clients} clients' {release}s, {over}"
+        if not isinstance(plan.aggregator, HomomorphicAggregator):
+            return sums
+        opened = "; a decryptor, which must not work with it, opens them and sees the same"
+        return sums + opened + (", if it looks at nothing else" if plan.aggregator.trusts_decryptor else "")
+    return f"every client's {release}, {over}: nothing hides one client from the server"
+
+
+def _round(plan: Plan, outcome: RoundOutcome) -> Round:
+    test, truth = plan.data.test, labels_of(plan.data.test)
+    accuracies = [
+        (logits(plan, c.model, outcome.clients[c.name], test.inputs).argmax(1) == truth).mean() for c in plan.clients
+    ]
+    survivors = set(outcome.answer.aggregate.survivors)
+    return Round(
+        round=outcome.number,
+        student=utility(logits(plan, plan.experiment.student.model, outcome.student, test.inputs), truth),
+        clients_mean_accuracy=float(np.mean(accuracies)),
+        survivors=len(survivors),
+        dropped=tuple(c.name for c in plan.clients if c.name not in survivors),
+        clipped_rows=outcome.answer.clipped,
+        zeroed_rows=outcome.answer.zeroed,
+        zeroed_gradients=outcome.zeroed_gradients,
+        gradients=dict(outcome.gradients),
+    )
+
+
+def _communication(plan: Plan, outcomes: list[RoundOutcome]) -> Communication:
+    names = [c.name for c in plan.clients]
+    up, down = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    by_phase: dict[str, dict[str, int]] = {}
+
+    def add(phase: str, way: str, client: str, count: int) -> None:
+        (up if way == "upload" else down)[client] += count
+        by_phase.setdefault(phase, {"upload": 0, "download": 0})[way] += count
+
+    for outcome in outcomes:
+        summed = outcome.answer.aggregate
+        for way, phases_of in (("upload", summed.upload), ("download", summed.download)):
+            for phase, by_client in phases_of.items():
+                for client, count in by_client.items():
+                    add(phase, way, client, count)
+        for way, count in summed.decryptor.items():
+            by_phase.setdefault("decryptor", {"upload": 0, "download": 0})[way] += count
+        if outcome is not outcomes[-1]:  # what the clients learn before they train again, as float32
+            for client in names:
+                add(outcome.taught.name, "download", client, 4 * outcome.taught.size)
+    weights = [4 * sum(v.size for v in outcomes[-1].clients[n].values()) * len(outcomes) for n in names]
+    return Communication(
+        upload_bytes_per_client=_mean_max(list(up.values())),
+        download_bytes_per_client=_mean_max(list(down.values())),
+        by_phase=by_phase,
+        rounds=len(outcomes),
+        fedavg_bytes_per_client=_mean_max(weights),
+    )
+
+
+def _mean_max(values: list[int]) -> MeanMax:
+    return MeanMax(mean=float(np.mean(values)), max=max(values))
+
+
+def _holdings(plan: Plan) -> Holdings:
+    held = holdings(plan.data)
+    return Holdings(
+        classes=held.classes,
+        clients=held.clients,
+        counts=tuple(map(tuple, held.counts.tolist())),
+        transfer=len(plan.data.transfer),
+        test=len(plan.data.test),
+        notes=plan.data.notes,
+    )
+
+
+def _compute(store: PhaseStore, audit_seconds: float, start: float) -> Compute:
+    by_phase = store.seconds() | {"audit": audit_seconds}
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return Compute(wall_s=time.monotonic() - start, by_phase=by_phase, peak_rss_bytes=peak * unit)

@@ -1,0 +1,1 @@
+"""DP-SGD: which models it can train, and how their gradients are clipped."""

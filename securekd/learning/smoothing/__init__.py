@@ -1,0 +1,1 @@
+"""Students and teachers that know the noise of what they learn from."""

@@ -1,0 +1,217 @@
+"""One piece of training as a value: it can go to another process, and the order in which pieces run changes nothing."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from securekd.checkpoint import Arrays, Saved
+from securekd.kept import Kept, digest_of
+from securekd.learning.distillation import Loss, learn_soft_labels
+from securekd.learning.dp.dp_sgd import DpSgdPlan, TrainingOutcome, train_dp
+from securekd.learning.plain import train_plain
+from securekd.models.frozen import Encode, Split, compute_features, has_encoder
+from securekd.models.registry import build
+from securekd.models.shape import InputShape
+from securekd.randomness import Label, Randomness
+from securekd.settings.models import Model
+from securekd.settings.training import Training
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Public knowledge to learn before anything private: a consensus' soft labels, or public labels.
+
+    Attributes:
+        inputs: transfer-set inputs (m, ...).
+        soft_labels: log-probabilities (m, C) of the consensus; None for public labels.
+        labels: public labels (m,); None for soft ones.
+        epochs: passes over the transfer set.
+        batch_size: rows in a step.
+        learning_rate: of Adam.
+        loss: the divergence for soft labels.
+        temperature: of the distillation.
+    """
+
+    inputs: np.ndarray
+    soft_labels: np.ndarray | None
+    labels: np.ndarray | None
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    loss: Loss = "forward_kl"
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """Everything that one model's training in one phase depends on.
+
+    Attributes:
+        name: labels of the randomness: what is trained, for whom, in which round.
+        model: what to build.
+        shape: of inputs and classes.
+        init_seed: public seed of the initial weights.
+        state: weights to go on from; None for the initial ones.
+        lessons: what to learn first.
+        inputs: private inputs; None to learn the lessons only.
+        labels: private labels.
+        dp: the DP-SGD plan; None trains without privacy.
+        training: learning rates and epochs.
+        learning_rate: of SGD in DP-SGD, for this model.
+        randomness: where secret and public draws come from.
+        micro_batch: examples at a time.
+        device: torch device.
+        shared: folder in which several runs keep the features of frozen encoders; None: none.
+        absent: private examples that are not trained on and still count in their public number.
+    """
+
+    name: tuple[Label, ...]
+    model: Model
+    shape: InputShape
+    init_seed: int
+    state: Arrays | None
+    lessons: tuple[Lesson, ...]
+    inputs: np.ndarray | None
+    labels: np.ndarray | None
+    dp: DpSgdPlan | None
+    training: Training
+    learning_rate: float
+    randomness: Randomness
+    micro_batch: int
+    device: str
+    shared: Path | None = None
+    absent: int = 0
+
+
+Perform = Callable[[Sequence[TrainTask]], Iterator[Saved]]
+"""Carries training tasks out, several at a time where there are cores, and gives what they gave in order."""
+
+
+def perform(task: TrainTask) -> Saved:
+    """Train as the task says: weights as arrays, and as info the zeroed gradients and how gradients were computed."""
+    start = time.monotonic()
+    network = network_of(task.model, task.shape, task.init_seed, task.state)
+    public = task.randomness.public("order", *task.name)
+    outcome = TrainingOutcome(steps=0, zeroed=0, gradients=None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.randomness.public_seed("dropout", *task.name))
+        for lesson in task.lessons:
+            _learn(network, lesson, public, task)
+        if task.inputs is not None and task.labels is not None:
+            outcome = _train_private(network, task, task.inputs, task.labels, public)
+    info = {"zeroed": outcome.zeroed, "gradients": outcome.gradients}
+    return Saved(arrays=state_of(network), info=info, seconds=time.monotonic() - start)
+
+
+def network_of(model: Model, shape: InputShape, init_seed: int, state: Arrays | None) -> nn.Module:
+    """The network that `model` names, with the weights of `state` if there are any."""
+    network = build(model, shape, init_seed)
+    if state is not None:
+        network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
+    return network
+
+
+def state_of(network: nn.Module) -> dict[str, np.ndarray]:
+    """The network's weights and buffers as arrays."""
+    return {name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()}
+
+
+def _learn(network: nn.Module, lesson: Lesson, public: np.random.Generator, task: TrainTask) -> None:
+    if lesson.soft_labels is not None:
+        learn_soft_labels(
+            network,
+            lesson.inputs,
+            lesson.soft_labels,
+            loss=lesson.loss,
+            temperature=lesson.temperature,
+            epochs=lesson.epochs,
+            batch_size=lesson.batch_size,
+            learning_rate=lesson.learning_rate,
+            randomness=public,
+            device=task.device,
+            encode=_encoder(task, network),
+        )
+    elif lesson.labels is not None:
+        train_plain(
+            network,
+            lesson.inputs,
+            lesson.labels,
+            epochs=lesson.epochs,
+            batch_size=lesson.batch_size,
+            learning_rate=lesson.learning_rate,
+            randomness=public,
+            device=task.device,
+            encode=_encoder(task, network),
+        )
+
+
+def _train_private(
+    network: nn.Module, task: TrainTask, inputs: np.ndarray, labels: np.ndarray, public: np.random.Generator
+) -> TrainingOutcome:
+    if task.dp is None:
+        batch = min(task.training.plain_batch_size, len(labels))
+        return train_plain(
+            network,
+            inputs,
+            labels,
+            epochs=task.training.plain_epochs,
+            batch_size=batch,
+            learning_rate=task.training.plain_learning_rate,
+            randomness=public,
+            device=task.device,
+            encode=_encoder(task, network),
+        )
+    return train_dp(
+        network,
+        inputs,
+        labels,
+        plan=task.dp,
+        learning_rate=task.learning_rate,
+        momentum=task.training.momentum,
+        randomness=task.randomness.secret("dp-sgd", *task.name),
+        micro_batch=task.micro_batch,
+        device=task.device,
+        encode=_encoder(task, network),
+        absent=task.absent,
+    )
+
+
+def _encoder(task: TrainTask, network: nn.Module) -> Encode | None:
+    return shared_features(
+        task.shared, task.model, task.shape, network, micro_batch=task.micro_batch, device=task.device
+    )
+
+
+def shared_features(
+    shared: Path | None, model: Model, shape: InputShape, network: nn.Module, *, micro_batch: int, device: str
+) -> Encode | None:
+    """How the features of a frozen encoder are had, where another run may have computed them.
+
+    Args:
+        shared: folder in which runs keep them; None: they are not kept, and None is given.
+        model: what `network` was built from.
+        shape: of inputs and classes.
+        network: whose encoder it is; None is given where it has none.
+        micro_batch: examples at a time.
+        device: torch device.
+    """
+    if shared is None or not has_encoder(network):
+        return None
+    kept = Kept(shared / "features")
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    encoder = {name: value for name, value in state_of(network).items() if name not in trained}
+
+    def encode(split: Split, inputs: Tensor) -> Tensor:
+        def compute() -> Saved:
+            found = compute_features(split, inputs, micro_batch=micro_batch, device=device)
+            return Saved({"features": found.cpu().numpy()})
+
+        key = digest_of("features", model.kind, model.options, shape, encoder, inputs.numpy())
+        return torch.from_numpy(kept.get(key, compute).arrays["features"]).to(device)
+
+    return encode

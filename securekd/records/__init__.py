@@ -1,0 +1,1 @@
+"""What is written of a run or an audit, and read again."""

@@ -1,0 +1,1 @@
+"""What a user asks for: the experiment, its tables, and their files."""

@@ -1,1 +1,0 @@
-"""Learning: from private records under differential privacy, and from soft labels on the transfer set."""
