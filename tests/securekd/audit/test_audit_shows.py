@@ -18,7 +18,7 @@ from securekd_attacks import ShadowDesign, train_shadows
 from securekd_attacks.audit_settings import AuditSettings
 from securekd_attacks.targets.features import record_features
 from tests.attacks.targets.server import Reply, ok, serving
-from tests.securekd import leaky
+from tests.securekd.audit import leaky
 
 ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("SECUREKD_DATA", ROOT.parent / "shared" / "data"))

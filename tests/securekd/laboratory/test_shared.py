@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from securekd.training import tasks as tasks_module
 
 from securekd.checkpoint import Saved
 from securekd.federation import consensus
@@ -15,6 +14,7 @@ from securekd.federation.consensus import shared_bases
 from securekd.federation.rounds import private_task
 from securekd.laboratory.plan import Plan, make_plan
 from securekd.laboratory.shared import SharedWork, task_key
+from securekd.learning import tasks as tasks_module
 from securekd.learning.prediction import logits
 from securekd.learning.tasks import TrainTask, perform
 from securekd.models.frozen import compute_features

@@ -14,12 +14,13 @@ import pytest
 import tomli_w
 from torch import nn
 
+from securekd.cli import sweep_console as console
 from securekd.errors import FolderError, InputError, RunError, SecurekdError
 from securekd.laboratory.runner import run
 from securekd.models.shape import InputShape
 from securekd.records.record import read_result
 from securekd.settings.experiment import Experiment
-from securekd.sweep import console, execution
+from securekd.sweep import execution
 from securekd.sweep.execution import Progress, carry_out_run, carry_out_sweep
 from securekd.sweep.folder import Failure, SweepFolder
 from securekd.sweep.lifeline import lifeline
