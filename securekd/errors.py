@@ -39,6 +39,10 @@ class BudgetError(InputError):
     """A privacy target that cannot be met, or that would mean nothing (δ at or above 1/N)."""
 
 
+class AgreementError(InputError):
+    """Parties that have agreed on different things, or a document that is no agreement."""
+
+
 class RunError(SecurekdError):
     """The run failed while it was under way; the folder can be resumed."""
 

@@ -20,12 +20,11 @@ from securekd_protocols.messages import Kind
 from securekd_protocols.parameters import NONCE_BYTES, Member, RegularGraph, SessionParameters, hash_context
 from securekd_protocols.policy import LocalPolicy
 from securekd_protocols.randomness import RandomBytes
-from securekd_protocols.states import STAGE_OF, ServerState, Stage
+from securekd_protocols.states import ServerState, Stage, kind_of, stage_of
 from securekd_protocols.thresholds import recommended_threshold
 
 ClientId = int | str
 LARGEST_COMPLETE = 100  # clients up to which everybody shares masks with everybody, unless asked otherwise
-_KIND_OFFSET = 5  # where the frame's kind stands
 _SENT_STAGES = tuple(stage for stage in Stage if stage is not Stage.INVITATION)
 
 
@@ -241,12 +240,12 @@ class _Wire:
         _count(self.bytes_down, message.data, name)
         if name in self._gone:
             return []
-        if _kind(message.data) is Kind.SHARE_DELIVERY:
+        if kind_of(message.data) is Kind.SHARE_DELIVERY:
             with naming(name):
                 client.submit(self._vectors[name])  # not earlier, so that no more inputs are copied than need be
         outgoing = []
         for reply in client.receive(message.data):
-            if _stage(reply) is self._silent.get(name):
+            if stage_of(reply) is self._silent.get(name):
                 self._gone.add(name)
                 break
             _count(self.bytes_up, reply, name)
@@ -256,14 +255,6 @@ class _Wire:
         return outgoing
 
 
-def _kind(frame: bytes) -> Kind:
-    return Kind(frame[_KIND_OFFSET])
-
-
-def _stage(frame: bytes) -> Stage:
-    return STAGE_OF[_kind(frame)]
-
-
 def _count(account: dict[str, dict[ClientId, int]], frame: bytes, name: ClientId) -> None:
-    stage = account[_stage(frame).value]
+    stage = account[stage_of(frame).value]
     stage[name] = stage.get(name, 0) + len(frame)

@@ -125,3 +125,13 @@ def client_step(state: ClientState, reads: Kind, graph: GraphKind) -> ClientStep
 def first_server_state(graph: GraphKind) -> ServerState:
     """What a server collects first."""
     return next(step.state for step in SERVER_STEPS if step.only in (None, graph))
+
+
+def kind_of(frame: bytes) -> Kind:
+    """The kind of message that a frame of this package's own making is; of no frame from a network."""
+    return Kind(frame[5])
+
+
+def stage_of(frame: bytes) -> Stage:
+    """The stage under which such a frame's bytes are counted."""
+    return STAGE_OF[kind_of(frame)]

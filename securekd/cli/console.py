@@ -98,7 +98,8 @@ def _why_least(plan: "Plan") -> str:
     from securekd.privacy.accountant import needs_no_noise
 
     privacy, rounds = plan.experiment.privacy, plan.experiment.rounds
-    if plan.dp is None or not needs_no_noise(plan.dp.sampling_rate, plan.dp.steps * rounds, privacy.delta):
+    dp = plan.agreement.dp
+    if dp is None or not needs_no_noise(dp.sampling_rate, dp.steps * rounds, privacy.delta):
         return ""
     return (
         f", the least that is taken: no noise is needed at δ = {privacy.delta:g}, "

@@ -42,6 +42,18 @@ class Knowledge(Protocol):
     def unit(self) -> int:
         """How many of the vector's units make one of the mean's."""
 
+    @property
+    def weight_cap(self) -> int | None:
+        """Examples at which a client's weight is capped to 1; None for equal weights."""
+
+    @property
+    def weight_bound(self) -> float:
+        """What a weight of 1 is in the vector."""
+
+    @property
+    def unclipped(self) -> "Knowledge":
+        """The same with nothing that bounds it, and no weight: what a client has before its clip."""
+
     def mean(self, total: np.ndarray, survivors: float) -> np.ndarray:
         """The mean of so many survivors, from the (noisy) sum (length,) of their vectors."""
 

@@ -1,6 +1,7 @@
 """What clients are asked in a round: shapes, bounds and noise of their answers, from an experiment's settings."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +9,9 @@ import numpy as np
 from securekd.errors import RunError, SettingError
 from securekd.knowledge.bounded import Knowledge
 from securekd.knowledge.soft_labels import Clip, SoftLabelShape
-from securekd.knowledge.weights import WeightUpdateShape, trainable_weights
-from securekd.models.shape import InputShape
+from securekd.knowledge.weights import WeightUpdateShape
 from securekd.privacy.mechanisms import Mechanism, mechanism_named
-from securekd.privacy.release import Exposure, ReleasePlan, calibrated
+from securekd.privacy.release import Exposure, ReleasePhase, ReleasePlan, calibrated
 from securekd.settings.experiment import Experiment
 
 
@@ -20,12 +20,16 @@ class Question:
     """What clients are asked at a time, and how their answers are noised.
 
     Attributes:
+        phase: of the round.
         knowledge: shape and bounds of each client's answer.
         release: what is added to it, and what the ledger is told.
+        exchanges: how often it is asked in a round.
     """
 
+    phase: ReleasePhase
     knowledge: Knowledge
     release: ReleasePlan
+    exchanges: int = 1
 
     @property
     def labels(self) -> SoftLabelShape:
@@ -52,41 +56,67 @@ class Question:
         return self.release.mechanism.sigma**2 / (survivors * (self.knowledge.unit * rate) ** 2)
 
 
-def questions(
-    experiment: Experiment, transfer: int, shape: InputShape, exposure: Exposure
-) -> tuple[Question, Question | None]:
-    """What clients answer in a round, and the votes that confident GNMax counts before it (or None).
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What a strategy wants to ask in a round, before its noise is settled.
+
+    Attributes:
+        phase: of the round.
+        knowledge: shape and bounds of each client's answer.
+        noise: standard deviation of each client's noise in the mean's unit, where no client-level ε sets it.
+        share: of the round's privacy loss (of 1/σ²), where one does.
+        exchanges: how often it is asked in a round.
+    """
+
+    phase: ReleasePhase
+    knowledge: Knowledge
+    noise: float
+    share: float = 1.0
+    exchanges: int = 1
+
+
+def questions(experiment: Experiment, wanted: Sequence[Wanted], exposure: Exposure) -> tuple[Question, ...]:
+    """What is wanted, with its noise.
 
     Args:
         experiment: what was asked for.
-        transfer: rows of the transfer set.
-        shape: of inputs and classes.
+        wanted: what its strategy asks in a round.
         exposure: whose noise is unknown to whom.
 
     Raises:
-        SettingError: for settings that contradict each other.
         BudgetError: for a client-level target that cannot be met.
     """
-    release, pate, privacy = experiment.release, experiment.pate, experiment.privacy
-    _refuse_pairs(experiment)
-    shapes = _asked(experiment, transfer, shape)
-    noise = experiment.fedavg.noise if experiment.strategy == "fedavg" else release.noise
-    shares = (1 - pate.threshold_budget, pate.threshold_budget) if len(shapes) == 2 else (1.0,)
+    release, privacy = experiment.release, experiment.privacy
 
     def mechanisms(multiplier: float) -> list[Mechanism]:
         return [
             mechanism_named(
-                release.mechanism, s.bounds, sigma=multiplier * s.bounds.l2 / math.sqrt(share), step=release.step
+                release.mechanism,
+                one.knowledge.bounds,
+                sigma=multiplier * one.knowledge.bounds.l2 / math.sqrt(one.share),
+                step=release.step,
             )
-            for s, share in zip(shapes, shares, strict=True)
+            for one in wanted
         ]
 
     if privacy.client_epsilon is None:
-        noisy = [mechanism_named(release.mechanism, s.bounds, sigma=noise * s.unit, step=release.step) for s in shapes]
+        noisy = [
+            mechanism_named(
+                release.mechanism,
+                one.knowledge.bounds,
+                sigma=one.noise * one.knowledge.unit,
+                step=release.step,
+            )
+            for one in wanted
+        ]
     else:
         noisy = mechanisms(
             calibrated(
-                mechanisms,
+                lambda multiplier: [
+                    mechanism
+                    for mechanism, one in zip(mechanisms(multiplier), wanted, strict=True)
+                    for _ in range(one.exchanges)
+                ],
                 exposure,
                 lowest=1e-3,
                 epsilon=privacy.client_epsilon,
@@ -94,47 +124,34 @@ def questions(
                 rounds=experiment.rounds,
             )
         )
-    asked = [Question(s, ReleasePlan(m, exposure)) for s, m in zip(shapes, noisy, strict=True)]
-    return asked[0], asked[1] if len(asked) == 2 else None
-
-
-def _asked(experiment: Experiment, transfer: int, shape: InputShape) -> tuple[Knowledge, ...]:
-    """What is asked in a round; for confident GNMax, also the votes that come first."""
-    if experiment.strategy == "fedavg":
-        return (_weights(experiment, shape),)
-    pate, voting = experiment.pate, experiment.strategy == "pate"
-    limit, name = (pate.answers, "pate.answers") if voting else (experiment.release.rows, "release.rows")
-    rows = limit or transfer
-    if rows > transfer:
-        raise SettingError(f"{name} = {rows} is more than the {transfer} rows of the transfer set; lower it")
-    confident = voting and pate.threshold is not None
-    return tuple(_labels(experiment, count, shape.classes) for count in ((rows, transfer) if confident else (rows,)))
-
-
-def _weights(experiment: Experiment, shape: InputShape) -> WeightUpdateShape:
-    from securekd.models.registry import build
-
-    return WeightUpdateShape(
-        size=len(trainable_weights(build(experiment.student.model, shape, seed=0))),
-        clip=experiment.fedavg.clip,
-        weight_cap=experiment.release.weight_cap if experiment.student.consensus == "weighted" else None,
+    return tuple(
+        Question(one.phase, one.knowledge, ReleasePlan(mechanism, exposure), one.exchanges)
+        for one, mechanism in zip(wanted, noisy, strict=True)
     )
 
 
-def _labels(experiment: Experiment, rows: int, classes: int) -> SoftLabelShape:
+def label_shape(experiment: Experiment, rows: int, classes: int) -> SoftLabelShape:
+    """Shape and bounds of scores on so many transfer rows, as the settings have them."""
     release = experiment.release
-    weighted = experiment.student.consensus == "weighted"
     return SoftLabelShape(
         rows=rows,
         classes=classes,
         scores=release.scores,
         clip=Clip(release.clip, release.clip_norm, release.clip_unit),
-        weight_cap=release.weight_cap if weighted else None,
+        weight_cap=release.weight_cap if experiment.student.consensus == "weighted" else None,
     )
 
 
-def _refuse_pairs(experiment: Experiment) -> None:
-    """Refuse settings that are each allowed and cannot go together."""
+def answered_rows(limit: int | None, transfer: int, name: str) -> int:
+    """How many of the transfer rows are asked about: all, or as many as the setting `name` says."""
+    rows = limit or transfer
+    if rows > transfer:
+        raise SettingError(f"{name} = {rows} is more than the {transfer} rows of the transfer set; lower it")
+    return rows
+
+
+def refuse_pairs(experiment: Experiment) -> None:
+    """Refuse settings that are each allowed and cannot go together, whatever the strategy."""
     release, privacy = experiment.release, experiment.privacy
     if experiment.student.consensus == "weighted":
         if release.scores == "votes":
@@ -144,17 +161,17 @@ def _refuse_pairs(experiment: Experiment) -> None:
                 "student.consensus = 'weighted' tells how many examples clients hold, and an add/remove ε does not pay "
                 "for it; set privacy.neighbours = 'zero_out' (that number is public then) or 'replace_one'"
             )
+        refuse_denoise(experiment)
     if experiment.cohort.sampling_rate < 1 and privacy.client_neighbours != "zero_out":
         raise SettingError(
             "cohort.sampling_rate below 1 is accounted for under privacy.client_neighbours = 'zero_out' only; set that"
         )
-    smooth = experiment.strategy not in ("pate", "fedavg") and experiment.student.consensus != "weighted"
-    if experiment.student.denoise and not smooth:
+
+
+def refuse_denoise(experiment: Experiment) -> None:
+    """Refuse to smooth means whose noise is not the same in each entry, or that are none."""
+    if experiment.student.denoise:
         raise SettingError(
             "student.denoise smooths means whose noise variance is known; set strategy = 'distil', and another "
             "student.consensus than 'weighted'"
         )
-    if experiment.strategy == "pate" and release.scores != "votes":
-        raise SettingError("strategy = 'pate' counts votes; set release.scores = 'votes'")
-    if experiment.strategy == "fedavg" and release.rows is not None:
-        raise SettingError(f"strategy = 'fedavg' asks about no transfer rows; leave release.rows = {release.rows} out")

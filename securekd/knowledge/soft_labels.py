@@ -102,6 +102,11 @@ class SoftLabelShape:
         return Bounds(l2, l1, max(entry, c), self.length)
 
     @property
+    def weight_bound(self) -> float:
+        """What a weight of 1 is in the vector."""
+        return self.clip.bound
+
+    @property
     def unclipped(self) -> "SoftLabelShape":
         """The same scores with nothing that bounds them, and no weight: what a client has before its clip."""
         return replace(self, clip=replace(self.clip, bound=math.inf), weight_cap=None)

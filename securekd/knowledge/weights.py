@@ -52,6 +52,11 @@ class WeightUpdateShape:
         return Bounds(l2, l1, self.clip, self.length)
 
     @property
+    def weight_bound(self) -> float:
+        """What a weight of 1 is in the vector."""
+        return self.clip
+
+    @property
     def unclipped(self) -> "WeightUpdateShape":
         """The same weights with nothing that bounds an update, and no weight: what a client has before its clip."""
         return replace(self, clip=math.inf, weight_cap=None)

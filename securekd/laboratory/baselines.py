@@ -1,14 +1,14 @@
 """What the student is compared with: each client alone, and all data in one place with and without privacy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from securekd.checkpoint import PhaseStore, Saved
-from securekd.federation.rounds import private_task, public_lessons
+from securekd.federation.client import Client
 from securekd.laboratory.evaluation import labels_of, mean_utility, utility
-from securekd.laboratory.plan import Plan, PlannedClient, central_model
-from securekd.learning.prediction import logits
+from securekd.laboratory.plan import Plan, central_model
 from securekd.learning.tasks import Perform, TrainTask
 from securekd.records.record import LocalUtility, Utility
 
@@ -32,12 +32,13 @@ class Baselines:
         return max((one.utility for one in self.locals), key=lambda u: u.accuracy)
 
 
-def baselines(plan: Plan, store: PhaseStore, perform: Perform) -> Baselines:
+def baselines(plan: Plan, clients: Sequence[Client], store: PhaseStore, perform: Perform) -> Baselines:
     """Train and test every yardstick; each client alone gets the whole privacy budget at once."""
-    tasks = {"baseline.centralized": _central(plan, private=True)}  # the longest first, or the others wait for it alone
-    tasks |= {f"baseline.{c.key}": _alone(plan, c) for c in plan.clients}
-    if plan.dp is not None:
-        tasks["baseline.centralized-nonprivate"] = _central(plan, private=False)
+    # The longest first, or the others wait for it alone.
+    tasks = {"baseline.centralized": _central(plan, clients, private=True)}
+    tasks |= {f"baseline.{c.key}": _alone(plan, c) for c in clients}
+    if plan.agreement.dp is not None:
+        tasks["baseline.centralized-nonprivate"] = _central(plan, clients, private=False)
     todo = [name for name in tasks if not store.has(name)]
     for name, saved in zip(todo, perform([tasks[name] for name in todo]), strict=True):
         store.put(name, saved)
@@ -46,23 +47,26 @@ def baselines(plan: Plan, store: PhaseStore, perform: Perform) -> Baselines:
     return Baselines(
         locals=tuple(
             LocalUtility(
-                client=c.name, model=c.model.kind, examples=len(c.examples), utility=tested[f"baseline.{c.key}"]
+                client=c.member.name,
+                model=c.member.model.kind,
+                examples=len(c.examples),
+                utility=tested[f"baseline.{c.key}"],
             )
-            for c in plan.clients
+            for c in clients
         ),
         centralized=central,
         centralized_nonprivate=tested.get("baseline.centralized-nonprivate", central),
     )
 
 
-def _alone(plan: Plan, client: PlannedClient) -> TrainTask:
-    task = private_task(plan, ("alone", client.name), client, state=None, lessons=public_lessons(plan))
+def _alone(plan: Plan, client: Client) -> TrainTask:
+    task = client.private_task("alone", client.member.name, state=None, lessons=client.public_lessons())
     return _whole_budget(plan, task)
 
 
-def _central(plan: Plan, *, private: bool) -> TrainTask:
+def _central(plan: Plan, clients: Sequence[Client], *, private: bool) -> TrainTask:
     settings, training = plan.experiment.centralized, plan.experiment.training
-    first = private_task(plan, ("centralized", str(private)), plan.clients[0], state=None, lessons=public_lessons(plan))
+    first = clients[0].private_task("centralized", str(private), state=None, lessons=clients[0].public_lessons())
     task = replace(
         first,
         model=central_model(plan.experiment),
@@ -84,4 +88,4 @@ def _whole_budget(plan: Plan, task: TrainTask) -> TrainTask:
 
 def _test(plan: Plan, task: TrainTask, trained: Saved) -> Utility:
     test = plan.data.test
-    return utility(logits(plan, task.model, trained.arrays, test.inputs), labels_of(test))
+    return utility(plan.logits(task.model, trained.arrays, test.inputs), labels_of(test))

@@ -9,7 +9,7 @@ Where canaries are planted, they are told in from out apart from these records, 
 the release path is replayed, the optimal test stands at every point that noise protects, for a whole client.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,24 +17,19 @@ import numpy as np
 from securekd.checkpoint import Arrays
 from securekd.data import Examples, holdings
 from securekd.errors import RunError
-from securekd.federation.rounds import RoundOutcome
 from securekd.laboratory.canaries import CanaryKind
 from securekd.laboratory.evaluation import labels_of
 from securekd.laboratory.plan import Plan
 from securekd.laboratory.points import Held, observed, seen_by
 from securekd.laboratory.replay_record import rates_of, recorded, replayed
-from securekd.learning.prediction import log_probabilities
+from securekd.laboratory.rounds import RoundOutcome
 from securekd.learning.tasks import Perform
-from securekd.plugins import named
 from securekd.privacy.accountant import example_epsilon
 from securekd.privacy.ledger import LedgerFile
 from securekd.records.record import Canaries, CanaryBound, CanaryRecord, Leakage, Point, Replay
 from securekd.settings.models import Model
 from securekd_attacks import (
-    Attack,
     AttackInputError,
-    EntropyAttack,
-    LossAttack,
     MembershipScores,
     Provenance,
     Signals,
@@ -46,8 +41,6 @@ from securekd_attacks import (
     scaled_logit,
     split_bound,
 )
-
-ATTACKS: dict[str, Callable[[], Attack]] = {"loss": LossAttack, "entropy": EntropyAttack}
 
 CANARY_POINTS: tuple[Point, ...] = ("client_model", "student")
 
@@ -135,11 +128,6 @@ def attacked(plan: Plan, outcome: RoundOutcome, perform: Perform) -> list[Found]
     return found
 
 
-def attack_named(name: str) -> Attack:
-    """The attack that a configuration names."""
-    return named("attack", name, ATTACKS)
-
-
 def nonmember_shares(plan: Plan) -> list[Examples]:
     """The test set dealt to the clients, each row once, so that a client's share has the client's own label mix."""
     test, labels = plan.data.test, labels_of(plan.data.test)
@@ -166,7 +154,10 @@ def _coop_lira(plan: Plan, targets: Sequence[Target]) -> MembershipScores:
     for i, target in enumerate(targets):
         asked = _together([target.members, target.nonmembers])
         signals = [
-            scaled_logit(log_probabilities(plan, other.model, other.state, asked.inputs), labels_of(asked))
+            scaled_logit(
+                plan.log_probabilities(other.model, other.state, asked.inputs),
+                labels_of(asked),
+            )
             for other in targets
         ]
         scores = coop_lira_scores(np.stack(signals), i, individual=not plan.aggregator.sums_only)
@@ -226,7 +217,7 @@ def _signals(plan: Plan, targets: Sequence[Target], side: str) -> Signals:
         examples: Examples = target.members if side == "members" else target.nonmembers
         if not len(examples):  # a small client's share of the test set may be empty
             continue
-        log_probs.append(log_probabilities(plan, target.model, target.state, examples.inputs))
+        log_probs.append(plan.log_probabilities(target.model, target.state, examples.inputs))
         labels.append(labels_of(examples))
         ids.append(examples.ids)
     if not ids:

@@ -5,44 +5,54 @@ by the accountant from the very events that the run will write to its ledger.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from securekd.checkpoint import Arrays
 from securekd.data import Examples, FederatedData, load_federated
-from securekd.data.examples import transfer_digest
-from securekd.data.features import public_features
 from securekd.errors import BudgetError, DataError, ModelError, SettingError
-from securekd.federation.aggregation import Aggregate, Aggregator, LimitedAggregator, Terms, aggregator_named
-from securekd.knowledge.questions import Question, questions
-from securekd.knowledge.weights import refuse_mixed, refuse_statistics
+from securekd.federation.aggregation.catalogue import aggregator_named
+from securekd.federation.aggregation.seam import Aggregate, Aggregator, Limited
+from securekd.federation.aggregation.session import add_up
+from securekd.federation.agreement import Agreement, Asked, Member
+from securekd.federation.messages import Instruction
+from securekd.federation.party import questions_of
+from securekd.federation.strategies.catalogue import strategy_named
+from securekd.federation.strategies.seam import Strategy
+from securekd.federation.sums import terms_of
+from securekd.knowledge.questions import Question, questions, refuse_pairs
+from securekd.laboratory.attacks import attack_named
 from securekd.laboratory.canaries import Canaries, choose_canaries
 from securekd.learning.dp.dp_sgd import DpSgdPlan
+from securekd.learning.dp.suited import refuse_unsuited
+from securekd.learning.plain import batch_sizes
+from securekd.learning.prediction import logits
+from securekd.learning.tasks import Machine
+from securekd.models.logits import draw
+from securekd.models.registry import build, probe
 from securekd.models.shape import InputShape
+from securekd.numerics import log_softmax
 from securekd.privacy.accountant import Guarantee, calibrate_dp_sgd, guarantees
-from securekd.privacy.events import DpSgdEvent, Entry, Unit, UnprotectedEvent
+from securekd.privacy.events import Entry
 from securekd.privacy.ledger import SCHEMA, LedgerFile
 from securekd.privacy.mechanisms import refuse_unreachable
 from securekd.privacy.release import Exposure, unknown_shares
 from securekd.randomness import Randomness
 from securekd.settings.experiment import Experiment
 from securekd.settings.models import ClientModel, Model
+from securekd_attacks import Attack
 from securekd_protocols import ProtocolError, recommended_threshold
 
 # Fewer test rows than this leave the audit's two halves empty.
 FEWEST_TESTED = 8
 
-if TYPE_CHECKING:  # they work on a plan, and a plan holds them
-    from securekd.federation.rounds import Strategy
-    from securekd_attacks import Attack
-
 
 @dataclass(frozen=True)
 class PlannedClient:
-    """One client: its data and its model.
+    """One client, whom the laboratory plays: its data and its model.
 
     Attributes:
         key: its number as a word, which names its files; `name` may be anything.
@@ -66,19 +76,15 @@ class PlannedClient:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A run, settled.
+    """A run, settled: what the parties agree on, and what each of them holds, since the laboratory plays them all.
 
     Attributes:
         experiment: what was asked for.
         data: split and dealt.
-        shape: of inputs and classes.
-        clients: in order.
-        dp: DP-SGD of one round; None without.
-        question: what clients answer in a round.
-        check: the votes that are counted before it (confident GNMax); None otherwise.
-        threshold: fewest survivors whose sum is opened.
-        aggregator: how releases are added up.
+        agreement: of the parties.
         strategy: who teaches whom.
+        aggregator: how releases are added up.
+        clients: in order.
         attacks: how leakage is measured.
         shared: folder in which several runs keep what they have in common; None: none.
         canaries: records that coins keep in or out of training; None without.
@@ -86,80 +92,47 @@ class Plan:
 
     experiment: Experiment
     data: FederatedData
-    shape: InputShape
-    clients: tuple[PlannedClient, ...]
-    dp: DpSgdPlan | None
-    question: Question
-    check: Question | None
-    threshold: int
+    agreement: Agreement
+    strategy: Strategy
     aggregator: Aggregator
-    strategy: "Strategy"
-    attacks: "tuple[Attack, ...]"
+    clients: tuple[PlannedClient, ...]
+    attacks: tuple[Attack, ...]
     shared: Path | None = None
     canaries: Canaries | None = None
 
     @property
     def randomness(self) -> Randomness:
         """Where this run's randomness comes from."""
-        return Randomness(self.experiment.privacy.noise, self.experiment.seed)
+        return self.agreement.randomness
 
     @property
-    def delta(self) -> dict[Unit, float]:
-        """δ by unit."""
-        return {"example": self.experiment.privacy.delta, "client": self.experiment.privacy.client_delta}
+    def machine(self) -> Machine:
+        """Where everything is computed."""
+        runtime = self.experiment.runtime
+        return Machine(runtime.micro_batch, runtime.device, self.shared)
 
-    def training_entry(self, client: str, round_number: int, steps: int | None = None) -> Entry:
-        """The ledger's entry for one client's training in one round."""
-        event: DpSgdEvent | UnprotectedEvent
-        if self.dp is None:
-            event = UnprotectedEvent(why="the clients train without DP-SGD (privacy.dp_sgd = false)")
-        else:
-            event = DpSgdEvent(
-                sampling_rate=self.dp.sampling_rate,
-                noise_multiplier=self.dp.noise_multiplier,
-                steps=steps or self.dp.steps,
-            )
-        return Entry(
-            client=client,
-            round=round_number,
-            phase="train",
-            unit="example",
-            neighbours=self.experiment.privacy.neighbours,
-            views=("server", "clients", "public"),
-            event=event,
-        )
+    def logits(self, model: Model, state: Arrays, inputs: np.ndarray) -> np.ndarray:
+        """What a model with these weights says of inputs (N, ...): (N, C), float64."""
+        return logits(self.machine, self.agreement.shape, model, state, inputs)
 
-    @cached_property
-    def transfer_features(self) -> np.ndarray:
-        """Public features (m, p) of the transfer set, for a student that denoises."""
-        return public_features(self.data.transfer)
+    def log_probabilities(self, model: Model, state: Arrays, inputs: np.ndarray) -> np.ndarray:
+        """The same as log-probabilities."""
+        return log_softmax(self.logits(model, state, inputs))
 
-    def rows(self, round_number: int) -> np.ndarray:
-        """The transfer rows that a round's question is about, ascending: all, none, or a public draw."""
-        m = len(self.data.transfer)
-        chosen = self.randomness.public("rows", round_number).permutation(m)[: self.question.knowledge.rows]
-        return np.sort(chosen)
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What clients are asked in a round, in order: whatever comes first, then the release that is learnt."""
+        return tuple(sorted(questions_of(self.agreement, self.strategy).values(), key=lambda q: q.phase == "release"))
 
-    def digest(self, rows: np.ndarray) -> bytes:
-        """SHA-256 of transfer rows and class map: what all clients of a session must have been asked."""
-        return transfer_digest(self.data.transfer.take(rows), self.data.classes)
+    @property
+    def question(self) -> Question:
+        """The release that is learnt."""
+        return self.questions[-1]
 
-    def dropouts(self, round_number: int) -> frozenset[str]:
+    def silent(self, round_number: int) -> frozenset[str]:
         """Who falls silent in this round."""
         order = self.randomness.public("dropouts", round_number).permutation(len(self.clients))
         return frozenset(self.clients[i].name for i in order[: self.experiment.cohort.dropouts])
-
-    def terms(self, round_number: int, question: Question, context: bytes) -> Terms:
-        """What the clients of a session agree on; `context` is a digest of what they are asked about."""
-        return Terms(
-            magnitude=question.release.mechanism.magnitude,
-            noise_variance=int((question.release.mechanism.sigma / question.release.mechanism.step) ** 2),
-            threshold=self.threshold,
-            colluders=self.experiment.cohort.colluders,
-            context=context,
-            round_number=round_number,
-            dropouts=self.dropouts(round_number),
-        )
 
     def ledger(self) -> LedgerFile:
         """The ledger as it will be at the end, but for digests of what is not known yet.
@@ -167,15 +140,15 @@ class Plan:
         These are the rows that confident GNMax will answer, and the global models that updates will start from.
         """
         entries: list[Entry] = []
-        every = self.digest(np.arange(len(self.data.transfer))).hex()
         for r in range(1, self.experiment.rounds + 1):
-            asked = self.digest(self.rows(r)).hex()
+            asked = [(q, self._about(q, r)) for q in self.questions]
             for c in self.clients:
-                entries.append(self.training_entry(c.name, r))
-                if self.check is not None:
-                    entries += self.check.release.entries(c.name, r, every, "threshold")
-                entries += self.question.release.entries(c.name, r, asked)
-        return LedgerFile(schema=SCHEMA, noise=self.experiment.privacy.noise, delta=self.delta, entries=tuple(entries))
+                entries.append(self.agreement.training_entry(c.name, r))
+                for question, about in asked:
+                    for exchange in range(1, question.exchanges + 1):
+                        entries += question.release.entries(c.name, r, about, question.phase, exchange)
+        delta = self.agreement.delta
+        return LedgerFile(schema=SCHEMA, noise=self.experiment.privacy.noise, delta=delta, entries=tuple(entries))
 
     def guarantees(self) -> tuple[Guarantee, ...]:
         """What the run will be able to promise."""
@@ -194,16 +167,22 @@ class Plan:
 
     def rehearse(self) -> list[Aggregate]:
         """A round's aggregations, of zeros in place of releases: their bytes are those of a round."""
-        questions = [(self.question, self.rows(1))]
-        if self.check is not None:
-            questions.append((self.check, np.arange(len(self.data.transfer))))
+        silent = self.silent(1)
         return [
-            self.aggregator.aggregate(
-                {c.name: np.zeros(q.knowledge.length, np.int64) for c in self.clients},
-                self.terms(1, q, self.digest(rows)),
+            add_up(
+                self.aggregator,
+                {c.name: np.zeros(question.knowledge.length, np.int64) for c in self.clients},
+                terms_of(self.agreement, question, Instruction(1, question.phase, self.agreement.digest)),
+                silent=silent,
             )
-            for q, rows in questions
+            for question in reversed(self.questions)
+            for _ in range(question.exchanges)
         ]
+
+    def _about(self, question: Question, number: int) -> str:
+        """Digest of the transfer rows that a question is about, where they are settled by now."""
+        rows = self.agreement.rows(number, question.knowledge.rows)
+        return self.agreement.rows_digest(self.data.transfer, rows).hex()
 
 
 def make_plan(experiment: Experiment) -> Plan:
@@ -212,9 +191,6 @@ def make_plan(experiment: Experiment) -> Plan:
     Raises:
         InputError: for whatever is wrong with the request; the message names the value and the remedy.
     """
-    from securekd.federation.strategy import strategy_named
-    from securekd.laboratory.leakage import attack_named
-
     strategy = strategy_named(experiment.strategy)
     attacks = tuple(attack_named(name) for name in experiment.audit.attacks)
     _check_device(experiment.runtime.device)
@@ -228,41 +204,78 @@ def make_plan(experiment: Experiment) -> Plan:
         PlannedClient(f"client-{i:02}", name, examples, model)
         for i, (name, examples, model) in enumerate(zip(data.client_names, data.clients, models, strict=True), start=1)
     )
+    members = tuple(Member(name=c.name, model=c.model, examples=c.size) for c in clients)
     _check_deltas(experiment, clients)
-    _check_models(experiment, clients, shape, len(data.transfer))
-    summing = aggregator_named(experiment.aggregation)
-    threshold = _threshold(experiment, len(clients), summing)
-    exposure = Exposure(
-        neighbours=experiment.privacy.client_neighbours,
-        unknown_shares=unknown_shares(
-            sums_only=summing.sums_only, threshold=threshold, colluders=experiment.cohort.colluders
-        ),
-        sampling_rate=experiment.cohort.sampling_rate,
+    strategy.refuse_unfit(experiment, members, shape, len(data.transfer))
+    _check_models(experiment, clients, shape)
+    aggregator = aggregator_named(experiment.aggregation)
+    agreement = agreed(experiment, strategy, aggregator, data, shape, members)
+    plan = Plan(
+        experiment=experiment,
+        data=data,
+        agreement=agreement,
+        strategy=strategy,
+        aggregator=aggregator,
+        clients=clients,
+        attacks=attacks,
+        canaries=_canaries(experiment, data),
     )
-    question, check = questions(experiment, len(data.transfer), shape, exposure)
-    for asked in (question, check):
-        if asked is not None:
-            refuse_unreachable(asked.release.mechanism, len(clients))
-            if isinstance(summing, LimitedAggregator):
-                summing.refuse_unfit(len(clients), asked.knowledge.length, asked.release.mechanism.magnitude)
-    if experiment.audit.replays and not question.release.mechanism.sigma:
+    if experiment.audit.replays and not plan.question.release.mechanism.sigma:
         raise SettingError(
             f"audit.replays = {experiment.audit.replays} measures the noise of releases, and there is none; set "
             "release.noise (fedavg.noise for weights) or privacy.client_epsilon, or leave audit.replays out"
         )
-    return Plan(
-        experiment=experiment,
-        data=data,
+    return plan
+
+
+def agreed(
+    experiment: Experiment,
+    strategy: Strategy,
+    aggregator: Aggregator,
+    data: FederatedData,
+    shape: InputShape,
+    members: tuple[Member, ...],
+) -> Agreement:
+    """What parties agree on who do what an experiment says.
+
+    Raises:
+        InputError: for settings that contradict each other, or targets that cannot be met.
+    """
+    threshold = _threshold(experiment, len(members), aggregator)
+    exposure = Exposure(
+        neighbours=experiment.privacy.client_neighbours,
+        unknown_shares=unknown_shares(
+            sums_only=aggregator.sums_only, threshold=threshold, colluders=experiment.cohort.colluders
+        ),
+        sampling_rate=experiment.cohort.sampling_rate,
+    )
+    refuse_pairs(experiment)
+    asked = questions(experiment, strategy.asks(experiment, shape, len(data.transfer)), exposure)
+    for one in asked:
+        refuse_unreachable(one.release.mechanism, len(members))
+        if isinstance(aggregator, Limited):
+            aggregator.refuse_unfit(len(members), one.knowledge.length, one.release.mechanism.magnitude)
+    return Agreement(
+        settings=experiment,
         shape=shape,
-        clients=clients,
-        dp=_dp_plan(experiment),
-        question=question,
-        check=check,
+        classes=data.classes,
+        transfer=len(data.transfer),
+        transfer_sha256=data.transfer_digest.hex(),
+        members=members,
         threshold=threshold,
-        aggregator=summing,
-        strategy=strategy,
-        attacks=attacks,
-        canaries=_canaries(experiment, data),
+        dp=_dp_plan(experiment),
+        asked=tuple(
+            Asked(
+                phase=one.phase,
+                exchanges=one.exchanges,
+                bounds=one.knowledge.bounds,
+                sigma=one.release.mechanism.sigma,
+                step=one.release.mechanism.step,
+                exposure=exposure,
+                unit=one.release.unit,
+            )
+            for one in asked
+        ),
     )
 
 
@@ -299,19 +312,7 @@ def _check_deltas(experiment: Experiment, clients: tuple[PlannedClient, ...]) ->
         )
 
 
-def _check_models(experiment: Experiment, clients: tuple[PlannedClient, ...], shape: InputShape, transfer: int) -> None:
-    from securekd.learning.dp.suited import refuse_unsuited
-    from securekd.learning.plain import batch_sizes
-    from securekd.models.logits import draw
-    from securekd.models.registry import build, probe
-
-    student = build(experiment.student.model, shape, seed=0)
-    if experiment.strategy == "fedavg":
-        refuse_mixed(experiment.student.model, [(c.name, c.model) for c in clients])
-        refuse_statistics(student, probe(shape, 3))
-    else:
-        batch = experiment.student.batch_size
-        batch_sizes(student.train(), draw(shape, min(batch + 1, transfer)), transfer, batch)
+def _check_models(experiment: Experiment, clients: Sequence[PlannedClient], shape: InputShape) -> None:
     private: list[Model] = [*(c.model for c in clients), central_model(experiment)]
     for model in {repr(m): m for m in private}.values():
         network = build(model, shape, seed=0)

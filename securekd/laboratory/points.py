@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from securekd.checkpoint import Arrays
-from securekd.errors import RunError
-from securekd.federation.rounds import RoundOutcome, Watched
-from securekd.laboratory.plan import Plan, PlannedClient
+from securekd.federation.client import Client
+from securekd.knowledge.bounded import weighted
+from securekd.laboratory.plan import Plan
+from securekd.laboratory.rounds import RoundOutcome
 from securekd.learning.tasks import Perform, TrainTask
 from securekd.records.record import ALL_POINTS, POINTS, Point
 from securekd.settings.models import Model
@@ -48,16 +49,15 @@ def observed(plan: Plan, outcome: RoundOutcome, perform: Perform) -> dict[Point,
         outcome: of the round.
         perform: carries out the adversary's own distillations.
 
-    Raises:
-        RunError: if the strategy does not say what clients answered before noise, where that is to be observed.
     """
     points = points_of(plan)
     everyone = tuple(range(len(plan.clients)))
-    summed = tuple(i for i, c in enumerate(plan.clients) if c.name in outcome.answer.aggregate.survivors)
+    summed = tuple(i for i, c in enumerate(plan.clients) if c.name in outcome.aggregate.survivors)
+    trained = outcome.clients
     student = plan.experiment.student.model
     made = [(point, clients, task) for point in points for clients, task in _made(plan, outcome, point, summed)]
     held: dict[Point, tuple[Held, ...]] = {
-        "client_model": tuple(Held(c.model, outcome.clients[c.name], (i,)) for i, c in enumerate(plan.clients)),
+        "client_model": tuple(Held(c.model, trained[c.name], (i,)) for i, c in enumerate(plan.clients)),
         "student": (Held(student, outcome.student, everyone if outcome.number > 1 else summed),),
     }
     for (point, clients, _), saved in zip(made, perform([task for _, _, task in made]), strict=True):
@@ -88,32 +88,31 @@ def _made(
     plan: Plan, outcome: RoundOutcome, point: Point, summed: tuple[int, ...]
 ) -> list[tuple[tuple[int, ...], TrainTask]]:
     """What an adversary makes at a point: of whose records, and by which task; nothing where it holds a model."""
-    answer, taught, clients = outcome.answer, outcome.taught, plan.clients
+    server, clients = outcome.parties.server, outcome.parties.clients
 
     def of(total: np.ndarray, survivors: int, name: str) -> TrainTask:
-        return taught.surrogate(plan, total, survivors, "surrogate", name)
+        half = plan.strategy.server
+        return half.surrogate(server, outcome.played, total, survivors, "surrogate", name)
 
     if point in ("raw_release", "clipped_release"):
         clipped = point == "clipped_release"
-        return [((i,), of(_unnoised(plan, outcome, c, clipped), 1, c.name)) for i, c in enumerate(clients)]
+        return [((c.number,), of(_unnoised(outcome, c, clipped), 1, c.member.name)) for c in clients]
     if point == "client_release":
-        return [((i,), of(answer.releases[c.name], 1, c.name)) for i, c in enumerate(clients)]
+        return [((c.number,), of(c.released(outcome.asked), 1, c.member.name)) for c in clients]
     if point == "aggregate":
-        return [(summed, of(answer.aggregate.total, len(summed), "aggregate"))]
+        return [(summed, of(outcome.aggregate.total, len(summed), "aggregate"))]
     left = honest(plan, summed)
     if point == "aggregate_minus_colluders" and left:
-        known = sum(answer.releases[clients[i].name] for i in summed if i not in left)
-        return [(left, of(answer.aggregate.total - known, len(left), point))]
+        known = sum(clients[i].released(outcome.asked) for i in summed if i not in left)
+        return [(left, of(outcome.aggregate.total - known, len(left), point))]
     return []
 
 
-def _unnoised(plan: Plan, outcome: RoundOutcome, client: PlannedClient, clipped: bool) -> np.ndarray:
+def _unnoised(outcome: RoundOutcome, client: Client, clipped: bool) -> np.ndarray:
     """A client's answer without noise, in steps; not rounded, and scaled as one that its coin may have left out."""
-    if not isinstance(outcome.taught, Watched):
-        raise RunError(
-            f"the strategy {plan.experiment.strategy!r} does not say what clients answered before noise (a method "
-            "`answered` of what a round taught); set audit.points = 'final'"
-        )
-    vector = outcome.taught.answered(plan, client, outcome.clients[client.name], clipped=clipped)
-    release = plan.question.release
-    return vector * release.exposure.sampling_rate / release.mechanism.step
+    question = client.question(outcome.asked.release_phase)
+    shape = question.knowledge
+    vector = client.answer(outcome.asked, shape if clipped else shape.unclipped).vector
+    if not clipped and shape.weight_cap is not None:
+        vector = weighted(vector, shape.weight_bound, client.member.examples, shape.weight_cap)
+    return vector * question.release.exposure.sampling_rate / question.release.mechanism.step

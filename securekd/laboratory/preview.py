@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from securekd.data import holdings
 from securekd.laboratory.plan import Plan
-from securekd.laboratory.runner import server_sees
 from securekd.models.registry import build
 from securekd.records.record import GuaranteeRecord
+from securekd.records.wording import server_sees
 
 
 class _Part(BaseModel):
@@ -62,7 +62,8 @@ def preview(plan: Plan) -> Preview:
     aggregation_s = rounds * (time.monotonic() - begin)
     clients = len(plan.clients)
     lessons = (rounds - 1) * 4 * plan.question.knowledge.size
-    weights = [sum(v.numel() for v in build(c.model, plan.shape, 0).state_dict().values()) for c in plan.clients]
+    built = [build(c.model, plan.agreement.shape, 0) for c in plan.clients]
+    weights = [sum(v.numel() for v in network.state_dict().values()) for network in built]
     return Preview(
         classes=plan.data.classes,
         clients=tuple(
@@ -72,8 +73,8 @@ def preview(plan: Plan) -> Preview:
         transfer=len(plan.data.transfer),
         transfer_labels=plan.data.transfer.labels is not None,
         test=len(plan.data.test),
-        server_sees=server_sees(plan),
-        dp_sgd_noise_multiplier=None if plan.dp is None else plan.dp.noise_multiplier,
+        server_sees=server_sees(plan.agreement, plan.aggregator),
+        dp_sgd_noise_multiplier=None if plan.agreement.dp is None else plan.agreement.dp.noise_multiplier,
         releases=tuple(
             ReleasePreview(
                 mechanism=plan.experiment.release.mechanism,
@@ -82,7 +83,7 @@ def preview(plan: Plan) -> Preview:
                 step=m.step,
                 values=m.bounds.dimension,
             )
-            for m in (q.release.mechanism for q in (plan.check, plan.question) if q is not None)
+            for m in (q.release.mechanism for q in plan.questions)
         ),
         guarantees=tuple(GuaranteeRecord(**vars(g)) for g in plan.guarantees()),
         upload_bytes_per_client=rounds * sum(_total(r.upload) for r in rehearsed) / clients,

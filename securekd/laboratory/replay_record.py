@@ -20,11 +20,11 @@ RATES: tuple[FPR, ...] = ("0.1", "0.01", "0.001")
 
 def replayed(plan: Plan) -> dict[ReplayedPoint, Replayed]:
     """The release path of the run's plan, replayed over the fewest clients whose sum is opened."""
-    clients, colluders = plan.threshold, max(1, plan.experiment.cohort.colluders)
+    clients, colluders = plan.agreement.threshold, max(1, plan.experiment.cohort.colluders)
     paths = [
         ReleasePath.as_promised(question, clients, colluders if colluders < clients else 0)
-        for question in (plan.check, plan.question)
-        if question is not None
+        for question in plan.questions
+        for _ in range(question.exchanges)
     ]
     return replay(
         paths, trials=plan.experiment.audit.replays, rounds=plan.experiment.rounds, secret=plan.randomness.secret
@@ -57,7 +57,7 @@ def recorded(
         view=view,
         unit="client",
         neighbours=exposure.neighbours,
-        clients=1 if point == "client_release" else plan.threshold,
+        clients=1 if point == "client_release" else plan.agreement.threshold,
         colluders=colluders if point == "aggregate_minus_colluders" else 0,
         trials=len(present),
         mu=mu,

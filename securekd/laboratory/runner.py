@@ -1,14 +1,11 @@
 """`run`: from an experiment to a finished run folder, through phases that a later call can take up again."""
 
 import hashlib
-import platform
-import resource
 import shutil
-import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,40 +13,40 @@ import numpy as np
 from securekd.checkpoint import PhaseStore, Saved
 from securekd.data import holdings
 from securekd.errors import FolderError
-from securekd.federation.aggregation import HomomorphicAggregator
-from securekd.federation.rounds import RoundOutcome, Workshop
+from securekd.federation.carrier import play
+from securekd.federation.client import file_of
 from securekd.files import alone_in, begin_folder, is_there, write_atomically
 from securekd.laboratory.baselines import Baselines, baselines
 from securekd.laboratory.evaluation import labels_of, utility
 from securekd.laboratory.leakage import Measured, measure
+from securekd.laboratory.parties import parties, refuse_disagreement
 from securekd.laboratory.plan import Plan, make_plan
 from securekd.laboratory.promises import refuse_leak, refuse_overspending
+from securekd.laboratory.rounds import RoundOutcome
 from securekd.laboratory.shared import SharedWork
 from securekd.learning.parallel import performer
-from securekd.learning.prediction import logits
 from securekd.learning.tasks import network_of
 from securekd.models.folder import save_model
 from securekd.plugins import refuse_unnamed
 from securekd.privacy.accountant import Guarantee, guarantees
 from securekd.privacy.ledger import Ledger, LedgerFile
+from securekd.records.communication import communication
+from securekd.records.environment import environment, peak_memory
 from securekd.records.record import (
     SCHEMA,
-    Communication,
     Compute,
-    Environment,
     GuaranteeRecord,
     Holdings,
-    MeanMax,
     PrivacyRecord,
     Result,
     Round,
     Utilities,
     read_result,
 )
+from securekd.records.wording import server_sees
+from securekd.report import render
 from securekd.settings.config import load_experiment, to_toml
 from securekd.settings.experiment import Experiment
-
-PACKAGES = ("torch", "opacus", "transformers", "datasets", "dp-accounting", "numpy", "scipy", "cryptography")
 
 
 @dataclass(frozen=True)
@@ -143,15 +140,17 @@ def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
     store = PhaseStore(out / "state", count)
     _same_data(plan, out / "state" / "data.sha256")
     plan = _planted(plan, store)
-    ledger = Ledger(out / "ledger.json", noise=plan.experiment.privacy.noise, delta=plan.delta)
+    ledger = Ledger(out / "ledger.json", noise=plan.experiment.privacy.noise, delta=plan.agreement.delta)
     _nothing_lost(plan, store, ledger, out)
     start = time.monotonic()
     with performer(plan.experiment.runtime.workers, len(plan.clients)) as perform:
-        workshop = Workshop(plan, store, ledger, perform)
-        outcomes: list[RoundOutcome] = []
+        everybody = parties(plan, out, perform, count, ledger)
         for number in range(1, plan.experiment.rounds + 1):
-            outcomes.append(plan.strategy.play(workshop, number, outcomes[-1] if outcomes else None))
-        compared = baselines(plan, store, perform if plan.shared is None else SharedWork(plan.shared, perform))
+            play(everybody.server, number, everybody.carrier, perform)
+        refuse_disagreement(ledger, everybody.clients)
+        outcomes = [RoundOutcome(one.number, one, everybody) for one in everybody.server.played]
+        shared = perform if plan.shared is None else SharedWork(plan.shared, perform)
+        compared = baselines(plan, everybody.clients, store, shared)
         proven = guarantees(ledger.file)
         before = time.monotonic()
         measured = measure(plan, outcomes, perform, ledger.file)
@@ -165,12 +164,12 @@ def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
 
 def phases(plan: Plan) -> int:
     """How many phases `carry_out` goes through."""
-    clients = len(plan.clients)
+    clients, sums = len(plan.clients), sum(question.exchanges for question in plan.questions)
     return (
-        plan.experiment.rounds * (2 * clients + 2 + (plan.check is not None) * (clients + 1))
+        plan.experiment.rounds * (clients + sums * (clients + 1) + 1)
         + clients
         + 1
-        + (plan.dp is not None)
+        + (plan.agreement.dp is not None)
         + (plan.canaries is not None)
     )
 
@@ -204,8 +203,7 @@ def _nothing_lost(plan: Plan, store: PhaseStore, ledger: Ledger, out: Path) -> N
     """Refuse to go on where what was charged for is gone: made anew it would be a second release, and charged once."""
     keys = {c.name: c.key for c in plan.clients}
     for entry in ledger.entries:
-        name = f"{entry.phase}.{entry.round}.{keys[entry.client]}" if entry.client in keys else None
-        if name is None or not store.has(name):
+        if entry.client not in keys or not store.has(file_of(entry, keys[entry.client])):
             raise FolderError(
                 f"{out / 'ledger.json'} charges {entry.client} for the {entry.phase} phase of round {entry.round}, and "
                 f"{out / 'state'} no longer holds what it gave; restore that folder, or begin anew"
@@ -225,10 +223,8 @@ class _Counter:
 
 
 def _finish(plan: Plan, out: Path, last: RoundOutcome, result: Result) -> None:
-    from securekd.report import render
-
-    network = network_of(plan.experiment.student.model, plan.shape, 0, last.student)
-    save_model(network, plan.experiment.student.model, plan.shape, plan.data.classes, out / "student")
+    model, shape = plan.experiment.student.model, plan.agreement.shape
+    save_model(network_of(model, shape, 0, last.student), model, shape, plan.data.classes, out / "student")
     write_atomically(out / "report.html", render(result).encode())
     write_atomically(out / "result.json", result.to_json())
     shutil.rmtree(out / "state")
@@ -244,6 +240,7 @@ def _result(
     compute: Compute,
 ) -> Result:
     rounds = tuple(_round(plan, outcome) for outcome in outcomes)
+    weights = {name: sum(v.size for v in state.values()) for name, state in outcomes[-1].clients.items()}
     mechanism = plan.question.release.mechanism
     return Result(
         schema=SCHEMA,
@@ -261,98 +258,38 @@ def _result(
         ),
         privacy=PrivacyRecord(
             guarantees=tuple(GuaranteeRecord(**vars(g)) for g in proven),
-            dp_sgd_noise_multiplier=None if plan.dp is None else plan.dp.noise_multiplier,
+            dp_sgd_noise_multiplier=None if plan.agreement.dp is None else plan.agreement.dp.noise_multiplier,
             release_noise=mechanism.sigma,
             release_sensitivity=mechanism.bounds.l2,
             release_mechanism=plan.experiment.release.mechanism,
-            server_sees=server_sees(plan),
+            server_sees=server_sees(plan.agreement, plan.aggregator),
             ledger_sha256=hashlib.sha256(ledger.to_json()).hexdigest(),
         ),
         leakage=measured.leakage,
-        communication=_communication(plan, outcomes),
+        communication=communication([outcome.played for outcome in outcomes], weights),
         compute=compute,
         canaries=measured.canaries,
         replays=measured.replays,
     )
 
 
-def environment(experiment: Experiment) -> Environment:
-    """Versions, platform, seed and kind of noise."""
-    return Environment(
-        securekd=version("securekd"),
-        python=platform.python_version(),
-        platform=platform.platform(terse=True),
-        versions={name: version(name) for name in PACKAGES},
-        seed=experiment.seed,
-        noise=experiment.privacy.noise,
-    )
-
-
-def server_sees(plan: Plan) -> str:
-    """What the server learns, in one sentence."""
-    clients, rounds = len(plan.clients), plan.experiment.rounds
-    over = "in one round" if rounds == 1 else f"in each of {rounds} rounds"
-    release = "noised release" if plan.question.release.mechanism.sigma else "noiseless release"
-    if plan.aggregator.sums_only:
-        sums = f"only sums of at least {plan.threshold} of {clients} clients' {release}s, {over}"
-        if not isinstance(plan.aggregator, HomomorphicAggregator):
-            return sums
-        opened = "; a decryptor, which must not work with it, opens them and sees the same"
-        return sums + opened + (", if it looks at nothing else" if plan.aggregator.trusts_decryptor else "")
-    return f"every client's {release}, {over}: nothing hides one client from the server"
-
-
 def _round(plan: Plan, outcome: RoundOutcome) -> Round:
     test, truth = plan.data.test, labels_of(plan.data.test)
-    accuracies = [
-        (logits(plan, c.model, outcome.clients[c.name], test.inputs).argmax(1) == truth).mean() for c in plan.clients
-    ]
-    survivors = set(outcome.answer.aggregate.survivors)
+    trained = outcome.clients
+    accuracies = [(plan.logits(c.model, trained[c.name], test.inputs).argmax(1) == truth).mean() for c in plan.clients]
+    survivors, answers, trainings = set(outcome.aggregate.survivors), outcome.answers, outcome.trainings
+    parts = len(answers) * plan.question.knowledge.parts
     return Round(
         round=outcome.number,
-        student=utility(logits(plan, plan.experiment.student.model, outcome.student, test.inputs), truth),
+        student=utility(plan.logits(plan.experiment.student.model, outcome.student, test.inputs), truth),
         clients_mean_accuracy=float(np.mean(accuracies)),
         survivors=len(survivors),
         dropped=tuple(c.name for c in plan.clients if c.name not in survivors),
-        clipped_rows=outcome.answer.clipped,
-        zeroed_rows=outcome.answer.zeroed,
-        zeroed_gradients=outcome.zeroed_gradients,
-        gradients=dict(outcome.gradients),
+        clipped_rows=sum(noted.clipped for noted in answers) / parts,
+        zeroed_rows=sum(noted.zeroed for noted in answers),
+        zeroed_gradients=sum(noted.zeroed for noted in trainings),
+        gradients=Counter(noted.gradients for noted in trainings if noted.gradients),
     )
-
-
-def _communication(plan: Plan, outcomes: list[RoundOutcome]) -> Communication:
-    names = [c.name for c in plan.clients]
-    up, down = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    by_phase: dict[str, dict[str, int]] = {}
-
-    def add(phase: str, way: str, client: str, count: int) -> None:
-        (up if way == "upload" else down)[client] += count
-        by_phase.setdefault(phase, {"upload": 0, "download": 0})[way] += count
-
-    for outcome in outcomes:
-        summed = outcome.answer.aggregate
-        for way, phases_of in (("upload", summed.upload), ("download", summed.download)):
-            for phase, by_client in phases_of.items():
-                for client, count in by_client.items():
-                    add(phase, way, client, count)
-        for way, count in summed.decryptor.items():
-            by_phase.setdefault("decryptor", {"upload": 0, "download": 0})[way] += count
-        if outcome is not outcomes[-1]:  # what the clients learn before they train again, as float32
-            for client in names:
-                add(outcome.taught.name, "download", client, 4 * outcome.taught.size)
-    weights = [4 * sum(v.size for v in outcomes[-1].clients[n].values()) * len(outcomes) for n in names]
-    return Communication(
-        upload_bytes_per_client=_mean_max(list(up.values())),
-        download_bytes_per_client=_mean_max(list(down.values())),
-        by_phase=by_phase,
-        rounds=len(outcomes),
-        fedavg_bytes_per_client=_mean_max(weights),
-    )
-
-
-def _mean_max(values: list[int]) -> MeanMax:
-    return MeanMax(mean=float(np.mean(values)), max=max(values))
 
 
 def _holdings(plan: Plan) -> Holdings:
@@ -369,6 +306,4 @@ def _holdings(plan: Plan) -> Holdings:
 
 def _compute(store: PhaseStore, audit_seconds: float, start: float) -> Compute:
     by_phase = store.seconds() | {"audit": audit_seconds}
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return Compute(wall_s=time.monotonic() - start, by_phase=by_phase, peak_rss_bytes=peak * unit)
+    return Compute(wall_s=time.monotonic() - start, by_phase=by_phase, peak_rss_bytes=peak_memory())

@@ -48,6 +48,21 @@ class Lesson:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """Where models are trained and asked: it changes no result, but for the rounding of sums.
+
+    Attributes:
+        micro_batch: examples at a time.
+        device: torch device.
+        shared: folder in which several runs keep the features of frozen encoders; None: none.
+    """
+
+    micro_batch: int = 256
+    device: str = "cpu"
+    shared: Path | None = None
+
+
+@dataclass(frozen=True)
 class TrainTask:
     """Everything that one model's training in one phase depends on.
 

@@ -1,8 +1,8 @@
 """What was done to whose data, as frozen values; only the accountant turns them into ε."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 View = Literal["server", "clients", "public"]
 Unit = Literal["example", "client"]
@@ -104,13 +104,14 @@ class Entry(_Frozen):
     Attributes:
         client: whose data was touched.
         round: number of the round, from 1.
-        phase: train, threshold (of confident GNMax) or release; a client has at most one of each in a round.
+        phase: train, threshold (of confident GNMax) or release.
         unit: what is protected.
         neighbours: the neighbouring relation.
         views: the adversaries that this event is an event for.
         event: what was done.
         transfer: SHA-256 of the transfer rows that were answered, or of the global model that was updated, in
             hexadecimal; None for training.
+        exchange: number among those of its phase in its round, from 1; left out of files where it is 1.
     """
 
     client: str
@@ -121,3 +122,11 @@ class Entry(_Frozen):
     views: tuple[View, ...] = Field(min_length=1)
     event: PrivacyEvent
     transfer: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    exchange: int = Field(1, ge=1)
+
+    @model_serializer(mode="wrap")
+    def _without_a_first_exchange(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        if self.exchange == 1:
+            del written["exchange"]
+        return written

@@ -66,6 +66,10 @@ class Ledger:
         """The ledger as it stands on disk."""
         return self._file
 
+    def of(self, client: str) -> tuple[Entry, ...]:
+        """The entries of one client, oldest first."""
+        return tuple(entry for entry in self.entries if entry.client == client)
+
     def append(self, entries: Iterable[Entry]) -> None:
         """Write entries to disk, and return only when they are there.
 
@@ -73,14 +77,14 @@ class Ledger:
         before its event is written, and sent after): it is not charged twice.
 
         Raises:
-            RunError: if the same client, round, phase, unit and view has another event already, or if the clients of
-                one round were asked about different transfer rows, or models.
+            RunError: if the same client, round, phase, exchange, unit and view has another event already, or if the
+                clients were asked about different transfer rows, or models, at a time.
         """
         known = {_key(e, view): e for e in self.entries for view in e.views}
-        asked = {(e.round, e.phase): e.transfer for e in self.entries}
+        asked = {(e.round, e.phase, e.exchange): e.transfer for e in self.entries}
         new = []
         for entry in entries:
-            if asked.setdefault((entry.round, entry.phase), entry.transfer) != entry.transfer:
+            if asked.setdefault((entry.round, entry.phase, entry.exchange), entry.transfer) != entry.transfer:
                 raise RunError(
                     f"{entry.client} was asked about other transfer rows (or another model) than the ledger holds for "
                     f"round {entry.round}; nothing was released"
@@ -115,5 +119,5 @@ def read_ledger(path: Path) -> LedgerFile:
         raise FolderError(f"{path} is not a {SCHEMA} ledger: {error.errors()[0]['msg']}") from error
 
 
-def _key(entry: Entry, view: str) -> tuple[str, int, str, str, str]:
-    return entry.client, entry.round, entry.phase, entry.unit, view
+def _key(entry: Entry, view: str) -> tuple[str, int, str, int, str, str]:
+    return entry.client, entry.round, entry.phase, entry.exchange, entry.unit, view

@@ -13,7 +13,7 @@ import numpy as np
 
 from securekd.errors import BudgetError
 from securekd.privacy.accountant import UnprovableError, compose_epsilon, smallest_within
-from securekd.privacy.events import Entry, ReleaseEvent, UnprotectedEvent, View
+from securekd.privacy.events import Entry, ReleaseEvent, Unit, UnprotectedEvent, View
 from securekd.privacy.mechanisms import Mechanism
 from securekd.randomness import Csprng
 
@@ -43,10 +43,17 @@ class Exposure:
 
 @dataclass(frozen=True)
 class ReleasePlan:
-    """What each client does to its vector, and what the ledger is told of it."""
+    """What each client does to its vector, and what the ledger is told of it.
+
+    Attributes:
+        mechanism: adds the noise.
+        exposure: under which relation it counts, and whose noise is unknown to whom.
+        unit: whose vectors are a neighbour's: a client's, or an example's where the bounds are those of one.
+    """
 
     mechanism: Mechanism
     exposure: Exposure
+    unit: Unit = "client"
 
     def draw(self, vector: np.ndarray, randomness: Csprng) -> np.ndarray:
         """What one client sends: integers (d,) of its bounded vector, or of zeros where its secret coin says so.
@@ -62,7 +69,12 @@ class ReleasePlan:
         return self.mechanism.release(sampled * vector, randomness)
 
     def entries(
-        self, client: str, round_number: int, transfer: str | None = None, phase: ReleasePhase = "release"
+        self,
+        client: str,
+        round_number: int,
+        transfer: str | None = None,
+        phase: ReleasePhase = "release",
+        exchange: int = 1,
     ) -> list[Entry]:
         """The ledger's entries for one release of one client, one for each view."""
         return [
@@ -70,11 +82,12 @@ class ReleasePlan:
                 client=client,
                 round=round_number,
                 phase=phase,
-                unit="client",
+                unit=self.unit,
                 neighbours=self.exposure.neighbours,
                 views=(view,),
                 event=release_event(self.mechanism, self.exposure, view),
                 transfer=transfer,
+                exchange=exchange,
             )
             for view in self.exposure.unknown_shares
         ]

@@ -1,21 +1,18 @@
-"""From noisy sums to what a student learns: mean scores, memory of earlier rounds, consensus.
+"""From noisy sums of scores to what a student learns: mean scores, memory of earlier rounds, consensus.
 
 All of it is post-processing: it sees sums that were released, and public inputs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from securekd.checkpoint import Saved
-from securekd.federation.aggregation import Aggregate
-from securekd.kept import Kept, digest_of
+from securekd.federation.aggregation.seam import Aggregate
 from securekd.knowledge.questions import Question
 from securekd.knowledge.soft_labels import consensus_log_probabilities
-from securekd.laboratory.plan import Plan
 from securekd.learning.smoothing.denoising import denoise
-from securekd.learning.smoothing.smoother import Basis, public_bases
+from securekd.learning.smoothing.smoother import Basis
 from securekd.settings.experiment import Experiment
 
 
@@ -65,36 +62,17 @@ def _averaged(new: np.ndarray, old: np.ndarray, new_weight: float, old_weight: f
     return np.where(np.isnan(both), np.where(np.isnan(new), old, new), both)
 
 
-def consensus_of(plan: Plan, known: Known, rows: np.ndarray) -> np.ndarray:
-    """Log-probabilities (rows, C) that the student learns of some rows that are known."""
-    scores = known.scores[rows]
-    if not plan.experiment.student.denoise:
-        return scores_to_consensus(plan.experiment, scores)
-    features = plan.transfer_features[rows]
-    bases = shared_bases(plan.shared, features)
-    return denoise(features, scores, float(known.variance[rows].mean()), bases=bases).log_probabilities
-
-
-def shared_bases(shared: Path | None, features: np.ndarray) -> tuple[Basis, ...]:
-    """Bases of public rows (`public_bases`), which another run may have computed.
+def denoised(known: Known, rows: np.ndarray, features: np.ndarray, bases: Sequence[Basis]) -> np.ndarray:
+    """Log-probabilities (rows, C) of some rows that are known, smoothed over rows that are alike.
 
     Args:
-        shared: folder in which runs keep them; None: they are computed here.
-        features: of the rows (m, p).
+        known: of all rows.
+        rows: indices.
+        features: public features of these rows (rows, p).
+        bases: of the same.
     """
-    if shared is None:
-        return public_bases(features)
-    key = digest_of("bases", features)
-    found = Kept(shared / "bases").get(key, lambda: _saved(public_bases(features)))
-    return tuple(
-        Basis(name, found.arrays[f"{name}.vectors"], found.arrays[f"{name}.roughness"], tuple(powers))
-        for name, powers in found.info["powers"]
-    )
-
-
-def _saved(bases: tuple[Basis, ...]) -> Saved:
-    arrays = {f"{basis.name}.{part}": getattr(basis, part) for basis in bases for part in ("vectors", "roughness")}
-    return Saved(arrays, info={"powers": [(basis.name, basis.powers) for basis in bases]})
+    variance = float(known.variance[rows].mean())
+    return denoise(features, known.scores[rows], variance, bases=tuple(bases)).log_probabilities
 
 
 def scores_to_consensus(experiment: Experiment, mean: np.ndarray) -> np.ndarray:

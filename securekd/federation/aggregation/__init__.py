@@ -1,0 +1,1 @@
+"""How releases are added up: one module a way, with the part of each party."""

@@ -1,0 +1,99 @@
+"""What both sides of a federation are: somebody who has agreed, and has what everybody has."""
+
+from typing import TYPE_CHECKING, ClassVar, NoReturn
+
+from securekd.data.examples import Examples
+from securekd.errors import AgreementError, RunError
+from securekd.federation.agreement import Agreement
+from securekd.federation.messages import Instruction
+from securekd.federation.strategies.seam import Strategy
+from securekd.knowledge.questions import Question
+from securekd.learning.tasks import Lesson, Machine
+from securekd.privacy.release import ReleasePhase
+
+WHOSE = dict.fromkeys(("member", "examples", "weights", "private_task", "logits"), "a client's") | dict.fromkeys(
+    ("played", "features", "public_task", "train", "ask", "hear", "learn", "keep"), "the server's"
+)
+"""Whose each thing is that one side has and the other has not."""
+
+
+class Party:
+    """Somebody who has agreed.
+
+    Args:
+        agreement: with everybody.
+        strategy: that it names.
+        transfer: the public transfer set.
+        machine: where this party computes.
+
+    Raises:
+        AgreementError: the transfer set, or what the strategy asks, is not what was agreed on.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, agreement: Agreement, strategy: Strategy, transfer: Examples, machine: Machine) -> None:
+        self.agreement = agreement
+        self.strategy = strategy
+        self.transfer = transfer
+        self.machine = machine
+        self._questions = questions_of(agreement, strategy)
+
+    if not TYPE_CHECKING:  # a type checker knows what is there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Say whose it is that a half was reading."""
+            whose = f": it is {WHOSE[name]}" if name in WHOSE else ""
+            raise AttributeError(f"{self.kind} has no {name!r}{whose}")
+
+    def question(self, phase: ReleasePhase) -> Question:
+        """What is asked in a phase, with its bounds and its noise.
+
+        Raises:
+            RunError: Nothing is.
+        """
+        if phase not in self._questions:
+            asked = ", ".join(self._questions)
+            raise RunError(f"nothing is asked in the phase {phase!r}; this strategy asks in {asked}")
+        return self._questions[phase]
+
+    def public_lessons(self) -> tuple[Lesson, ...]:
+        """Pre-training on the transfer set, where its labels are public."""
+        if self.transfer.labels is None:
+            return ()
+        settings = self.agreement.settings
+        return (
+            Lesson(
+                inputs=self.transfer.inputs,
+                soft_labels=None,
+                labels=self.transfer.labels,
+                epochs=settings.training.pretrain_epochs,
+                batch_size=settings.student.batch_size,
+                learning_rate=settings.training.digest_learning_rate,
+            ),
+        )
+
+    def about(self, asked: Instruction) -> bytes:
+        """Digest of what a question is about, as this party sees it."""
+        return self.strategy.about(self, asked)
+
+
+def questions_of(agreement: Agreement, strategy: Strategy) -> dict[ReleasePhase, Question]:
+    """What a strategy asks under an agreement, by phase.
+
+    Raises:
+        AgreementError: The agreement states other phases or bounds: it was made for another strategy, or another
+            release of it.
+    """
+    wanted = {w.phase: w for w in strategy.asks(agreement.settings, agreement.shape, agreement.transfer)}
+    stated = {a.phase: a for a in agreement.asked}
+    found: dict[ReleasePhase, Question] = {}
+    for phase in wanted.keys() | stated.keys():
+        want, said = wanted.get(phase), stated.get(phase)
+        if want is None or said is None or (want.knowledge.bounds, want.exchanges) != (said.bounds, said.exchanges):
+            raise AgreementError(
+                f"the agreement does not state what strategy {agreement.settings.strategy!r} asks here in the phase "
+                f"{phase!r}; have it made anew, and let everybody run the same code"
+            )
+        found[phase] = Question(phase, want.knowledge, agreement.release(said), want.exchanges)
+    return found

@@ -1,0 +1,1 @@
+"""Who teaches whom in a round: one module a strategy, with both halves."""
