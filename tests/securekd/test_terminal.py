@@ -24,7 +24,7 @@ from securekd.data.holdings import Holdings
 from securekd.errors import PromiseError, SettingError
 from securekd.report import numbers
 from securekd.terminal import Screen, escape, progress_bar, say
-from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.audit import AuditSettings
 from tests.securekd.conftest import SMALL
 
 POOR = ["ascii", "cp1252", "latin-1", "cp437", "koi8-r"]
