@@ -4,18 +4,29 @@ What an adversary sees is a `Signals`; an `Attack` turns it into scores, higher 
 bounds turn scores and counts into figures. Nothing here imports torch. Bad input raises an `AttackInputError`.
 """
 
-from securekd_attacks import lira, rmia
-from securekd_attacks.access import Access, Signals, check_disjoint
-from securekd_attacks.attacks import (
-    Attack,
-    EntropyAttack,
-    LossAttack,
-    MembershipScores,
-    Provenance,
-    membership_scores,
-    scores_by_membership,
+from securekd_attacks.attacks import lira, rmia
+from securekd_attacks.attacks.attack import Attack, EntropyAttack, LossAttack, membership_scores
+from securekd_attacks.attacks.blind import BlindBaseline, blind_baseline
+from securekd_attacks.attacks.label_only import LabelOnlyAttack, gaussian_noise, predicted_labels
+from securekd_attacks.attacks.learned import QuantileAttack, ShadowAttack
+from securekd_attacks.attacks.reconstruction import FromGradient, PairedLogitsInversion, invert_gradient
+from securekd_attacks.attacks.reference import LiraAttack, PopulationAttack, ReferenceAttack, RmiaAttack
+from securekd_attacks.attacks.releases import (
+    ReleaseCheck,
+    check_release,
+    coop_lira_scores,
+    distillation_lira_scores,
+    release_mu,
+    release_scores,
 )
-from securekd_attacks.blind import BlindBaseline, blind_baseline, text_features
+from securekd_attacks.attacks.text import (
+    MinKAttack,
+    MinKPlusPlusAttack,
+    NeighbourhoodAttack,
+    ReferenceTextAttack,
+    TokenLossAttack,
+    ZlibAttack,
+)
 from securekd_attacks.bounds import (
     BayesianBound,
     CountsBound,
@@ -33,7 +44,7 @@ from securekd_attacks.bounds import (
     one_run_fdp,
     one_run_p_value,
 )
-from securekd_attacks.canaries import (
+from securekd_attacks.bounds.canaries import (
     Exposure,
     ExtractionRate,
     Guesses,
@@ -43,6 +54,8 @@ from securekd_attacks.canaries import (
     one_run_bound,
     one_run_fdp_bound,
 )
+from securekd_attacks.bounds.selection import BestOf, Candidate, best_of, holm
+from securekd_attacks.bounds.split import SplitBound, split_bound
 from securekd_attacks.errors import (
     AttackInputError,
     BadCounts,
@@ -60,22 +73,9 @@ from securekd_attacks.errors import (
     TooFewRecords,
 )
 from securekd_attacks.intervals import Interval, binomial_interval
-from securekd_attacks.label_only import LabelOnlyAttack, gaussian_noise, predicted_labels
-from securekd_attacks.learned_attacks import QuantileAttack, ShadowAttack
 from securekd_attacks.metrics import Auc, Roc, TprAtFpr, auc, nonmembers_to_resolve, roc, tpr_at_fpr
-from securekd_attacks.reconstruction import FromGradient, PairedLogitsInversion, invert_gradient
-from securekd_attacks.reference_attacks import LiraAttack, PopulationAttack, ReferenceAttack, RmiaAttack
-from securekd_attacks.references import covered
-from securekd_attacks.releases import (
-    ReleaseCheck,
-    check_release,
-    coop_lira_scores,
-    distillation_lira_scores,
-    release_mu,
-    release_scores,
-)
-from securekd_attacks.selection import BestOf, Candidate, best_of, holm
-from securekd_attacks.shadow import train_shadows
+from securekd_attacks.references import ShadowDesign, SignalStore, covered, train_shadows
+from securekd_attacks.scores import MembershipScores, Provenance, scores_by_membership
 from securekd_attacks.signals import (
     cross_entropy_loss,
     entropy,
@@ -86,16 +86,8 @@ from securekd_attacks.signals import (
     scaled_logit,
     zlib_ratio,
 )
-from securekd_attacks.split import SplitBound, split_bound
-from securekd_attacks.store import ShadowDesign, SignalStore
-from securekd_attacks.text_attacks import (
-    MinKAttack,
-    MinKPlusPlusAttack,
-    NeighbourhoodAttack,
-    ReferenceTextAttack,
-    TokenLossAttack,
-    ZlibAttack,
-)
+from securekd_attacks.signals.access import Access, Signals, check_disjoint
+from securekd_attacks.signals.features import text_features
 
 __all__ = [
     "Access",

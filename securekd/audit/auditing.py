@@ -16,10 +16,8 @@ from securekd.plugins import PLUGIN
 from securekd.records.audit_record import AuditRecord, Check, record_of
 from securekd.report import numbers
 from securekd_attacks import AttackInputError, nonmembers_to_resolve
-from securekd_attacks.answers import AnswerStore, Progress
-from securekd_attacks.asking import refuse_unlike
-from securekd_attacks.audit import AuditResult, audit, evaluate
-from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.audit import AuditResult, AuditSettings, audit, evaluate
+from securekd_attacks.audit.asking import refuse_unlike
 from securekd_attacks.targets import (
     BadAnswer,
     EndpointTarget,
@@ -32,6 +30,7 @@ from securekd_attacks.targets import (
     Target,
     TargetFailed,
 )
+from securekd_attacks.targets.answers import AnswerStore, Progress
 from securekd_attacks.targets.reference_models import from_file, from_models, from_store
 
 Kind = Literal["folder", "endpoint", "callable", "signals"]

@@ -118,7 +118,7 @@ def _request(given: dict[str, Any]) -> Any:
     from securekd.audit.files import Columns
     from securekd.errors import SettingError
     from securekd_attacks import AttackInputError
-    from securekd_attacks.audit_settings import AuditSettings
+    from securekd_attacks.audit import AuditSettings
     from securekd_attacks.targets import Manners
 
     try:

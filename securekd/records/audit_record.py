@@ -16,9 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from securekd.errors import FolderError
 from securekd.records.record import first_problem
 from securekd_attacks import Auc, TprAtFpr, roc
-from securekd_attacks.assumptions import NOT_SAFETY
-from securekd_attacks.audit import AttackFound, AuditResult
-from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.audit import AttackFound, AuditResult, AuditSettings
+from securekd_attacks.bounds.assumptions import NOT_SAFETY
 
 SCHEMA: Literal["securekd.audit/1"] = "securekd.audit/1"
 

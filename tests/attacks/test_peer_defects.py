@@ -26,8 +26,8 @@ from securekd_attacks import (
     tpr_at_fpr,
 )
 from securekd_attacks.bounds import refuted_epsilon
+from securekd_attacks.bounds.single_run import _refutes_gaussian
 from securekd_attacks.intervals import binomial_upper
-from securekd_attacks.one_run_bounds import _refutes_gaussian
 
 COINS = Provenance("bernoulli", probability=0.5, seed=0)
 DELTA = 1e-5

@@ -26,7 +26,7 @@ from securekd.sweep.execution import carry_out_sweep
 from securekd.sweep.folder import Failure
 from securekd.sweep.lifeline import lifeline
 from securekd.sweep.page import write_outputs
-from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.audit import AuditSettings
 from tests.securekd.conftest import small
 from tests.securekd.sweep.conftest import begun
 

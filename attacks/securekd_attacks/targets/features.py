@@ -5,9 +5,9 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from securekd_attacks.blind import text_features
 from securekd_attacks.errors import BadSetting
 from securekd_attacks.inputs import FloatArray
+from securekd_attacks.signals.features import text_features
 from securekd_attacks.targets.records import Inputs
 
 WIDEST = 128

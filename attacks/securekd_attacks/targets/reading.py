@@ -9,11 +9,11 @@ from scipy import special
 
 from securekd_attacks.errors import AttackInputError
 from securekd_attacks.inputs import FloatArray, IntArray
-from securekd_attacks.signals import ROW_SUM_TOLERANCE
+from securekd_attacks.signals.classes import ROW_SUM_TOLERANCE
+from securekd_attacks.signals.tokens import check_token_log_probs
 from securekd_attacks.targets import rounding
 from securekd_attacks.targets.errors import BadAnswer
 from securekd_attacks.targets.records import Answers
-from securekd_attacks.token_signals import check_token_log_probs
 
 OUTPUT_KINDS = ("log_probs", "probs", "logits")
 

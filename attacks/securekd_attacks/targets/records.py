@@ -9,9 +9,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from securekd_attacks.access import Access
 from securekd_attacks.errors import BadLabels, OverlappingRecords, ShapeMismatch, TooFewRecords
 from securekd_attacks.inputs import FloatArray, IntArray
+from securekd_attacks.signals.access import Access
 
 Inputs = Sequence[str] | Sequence[Mapping[str, object]] | NDArray[np.generic]
 """Texts, rows with named columns (None where a value is missing), or an array of shape (n, ...) (NaN there)."""

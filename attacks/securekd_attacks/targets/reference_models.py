@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from securekd_attacks.answers import AnswerStore, Progress, ask_all, in_order
 from securekd_attacks.errors import BadLabels, BadSetting, ShapeMismatch
-from securekd_attacks.references import BoolArray
-from securekd_attacks.signals import scaled_logit
-from securekd_attacks.store import SignalStore
+from securekd_attacks.references.inclusion import BoolArray
+from securekd_attacks.references.store import SignalStore
+from securekd_attacks.signals.classes import scaled_logit
+from securekd_attacks.targets.answers import AnswerStore, Progress, ask_all, in_order
 from securekd_attacks.targets.errors import TargetUnusable
 from securekd_attacks.targets.huggingface import FolderTarget
 from securekd_attacks.targets.records import Answers, Records, taken

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from securekd_attacks.access import Signals
 from securekd_attacks.errors import ShapeMismatch
 from securekd_attacks.inputs import FloatArray
-from securekd_attacks.references import BoolArray
+from securekd_attacks.references.inclusion import BoolArray
+from securekd_attacks.signals.access import Signals
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from securekd_attacks.access import Signals
 from securekd_attacks.errors import BadLabels, ShapeMismatch, TooFewRecords
 from securekd_attacks.inputs import FloatArray, IntArray
-from securekd_attacks.references import BoolArray
-from securekd_attacks.signals import scaled_logit
+from securekd_attacks.references.inclusion import BoolArray
+from securekd_attacks.signals.access import Signals
+from securekd_attacks.signals.classes import scaled_logit
 from securekd_attacks.targets import array_files, reading, remedies
 from securekd_attacks.targets.errors import BadAnswer, BadSignalsFile
 from securekd_attacks.targets.features import record_features

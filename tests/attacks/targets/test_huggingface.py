@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from securekd_attacks import ShapeMismatch
-from securekd_attacks.audit import audit
-from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.audit import AuditSettings, audit
 from securekd_attacks.targets import BadAnswer, FolderTarget, Records, TargetFailed, TargetUnusable, content_ids
 from securekd_attacks.targets.huggingface import task_of
 from tests.securekd import leaky

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from securekd_attacks import BadLabels, BadSetting, ShadowDesign, ShapeMismatch, SignalStore, scaled_logit
-from securekd_attacks.answers import AnswerStore
 from securekd_attacks.targets import FolderTarget, Records, TargetUnusable
+from securekd_attacks.targets.answers import AnswerStore
 from securekd_attacks.targets.reference_models import from_models, from_store
 from tests.securekd import leaky
 

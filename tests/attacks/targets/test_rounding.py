@@ -8,8 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from securekd_attacks.audit import audit, evaluate
-from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.audit import AuditSettings, audit, evaluate
 from securekd_attacks.inputs import FloatArray
 from securekd_attacks.targets import (
     BadAnswer,

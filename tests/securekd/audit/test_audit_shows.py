@@ -15,7 +15,7 @@ import pytest
 from securekd.audit.auditing import AuditRequest, audit_deployment
 from securekd.records.audit_record import AuditRecord
 from securekd_attacks import ShadowDesign, train_shadows
-from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.audit import AuditSettings
 from securekd_attacks.targets.features import record_features
 from tests.attacks.targets.server import Reply, ok, serving
 from tests.securekd.audit import leaky

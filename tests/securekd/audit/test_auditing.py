@@ -19,7 +19,7 @@ from securekd.audit.files import Columns, read_records
 from securekd.cli.command import cli
 from securekd.errors import DataError, FolderError, PromiseError, RunError, SecurekdError, SettingError
 from securekd.records.audit_record import AuditRecord, read_audit, schema_text
-from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.audit import AuditSettings
 from securekd_attacks.targets import Manners
 from tests.attacks.targets.server import Reply, ok, serving
 

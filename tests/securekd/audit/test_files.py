@@ -11,7 +11,7 @@ import pytest
 from securekd.audit.auditing import AuditRequest, audit_deployment
 from securekd.audit.files import Columns, read_records, read_sides
 from securekd.errors import DataError
-from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.audit import AuditSettings
 from securekd_attacks.targets import Records
 
 N = 120

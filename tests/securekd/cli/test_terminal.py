@@ -25,7 +25,7 @@ from securekd.data.holdings import Holdings
 from securekd.errors import PromiseError, SettingError
 from securekd.records.audit_record import AuditRecord
 from securekd.report import numbers
-from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.audit import AuditSettings
 from tests.securekd.conftest import SMALL
 
 POOR = ["ascii", "cp1252", "latin-1", "cp437", "koi8-r"]

@@ -6,8 +6,7 @@ import numpy as np
 
 from securekd.records.audit_record import AuditRecord, Check, record_of
 from securekd_attacks import Signals
-from securekd_attacks.audit import evaluate
-from securekd_attacks.audit_settings import AuditSettings
+from securekd_attacks.audit import AuditSettings, evaluate
 from securekd_attacks.targets import Sides
 
 
