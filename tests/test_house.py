@@ -23,33 +23,28 @@ Graph = Mapping[str, frozenset[str]]
 """What each imports; names are those of files and folders, dotted, such as `package.room.__init__`."""
 
 
-def packages(*moving: str) -> pytest.MarkDecorator:
-    """One case for each package; those that are still `moving` fail, and the mark must go when they do not."""
-    still = pytest.mark.xfail(strict=True, reason="the modules of this package are still being given rooms")
-    return pytest.mark.parametrize(
-        "package", [pytest.param(ROOT / path, id=path, marks=still if path in moving else ()) for path in TOPS]
-    )
+packages = pytest.mark.parametrize("package", [pytest.param(ROOT / path, id=path) for path in TOPS])
 
 
-@packages("securekd")
+@packages
 def test_few_modules_lie_at_the_top(package: Path) -> None:
     found, most = widths(package)[package], TOPS[package.relative_to(ROOT).as_posix()]
     assert found <= most, f"{found} modules lie flat at the top of {package.name}, at most {most} may: give them rooms"
 
 
-@packages()
+@packages
 def test_no_folder_is_crowded(package: Path) -> None:
     crowded = {folder.name: found for folder, found in widths(package).items() if folder != package and found > WIDEST}
     assert not crowded, f"folders of {package.name} with more than {WIDEST} modules, to be cut in two: {crowded}"
 
 
-@packages("securekd")
+@packages
 def test_no_modules_import_in_a_ring(package: Path) -> None:
     found = ring(imports(package))
     assert not found, f"modules of {package.name} import in a ring, move down what they share: {' -> '.join(found)}"
 
 
-@packages("securekd")
+@packages
 def test_no_folders_import_in_a_ring(package: Path) -> None:
     found = ring(between_neighbours(imports(package)))
     assert not found, f"folders of {package.name} import in a ring, move down what they share: {' -> '.join(found)}"

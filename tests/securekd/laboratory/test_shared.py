@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from securekd.federation.consensus import shared_bases
+from securekd.federation.rounds import private_task
 
 from securekd.checkpoint import Saved
 from securekd.federation import consensus
-from securekd.federation.consensus import shared_bases
-from securekd.federation.rounds import private_task
 from securekd.laboratory.plan import Plan, make_plan
 from securekd.laboratory.shared import SharedWork, task_key
 from securekd.learning import tasks as tasks_module
