@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ import numpy as np
 import torch
 from scipy.stats import t as student_t
 
-from securekd.checkpoint import PhaseStore
-from securekd.federation.rounds import Workshop
+from securekd.checkpoint import Saved
+from securekd.federation.carrier import play as play_round
 from securekd.laboratory.evaluation import labels_of, utility
 from securekd.laboratory.leakage import attacked
+from securekd.laboratory.parties import parties
 from securekd.laboratory.plan import Plan, make_plan
-from securekd.learning.dp.dp_sgd import predict
-from securekd.learning.tasks import network_of, perform
+from securekd.laboratory.rounds import RoundOutcome
+from securekd.learning.tasks import TrainTask, perform
 from securekd.privacy.accountant import guarantees
 from securekd.privacy.ledger import Ledger
 from securekd.report import numbers
@@ -119,14 +121,14 @@ def play(protection: Protection, seed: int, each: int = EACH) -> dict[str, Any]:
     began = time.process_time()
     plan = planned(protection, seed, each)
     with tempfile.TemporaryDirectory() as folder:
-        store = PhaseStore(Path(folder) / "state")
-        ledger = Ledger(Path(folder) / "ledger.json", noise="os", delta=plan.delta)
-        workshop = Workshop(plan, store, ledger, lambda todo: map(perform, todo))
-        outcome = plan.strategy.play(workshop, 1, None)
-        made = attacked(plan, outcome, workshop.perform)
+        ledger = Ledger(Path(folder) / "ledger.json", noise="os", delta=plan.agreement.delta)
+        everybody = parties(plan, Path(folder), one_by_one, lambda name, saved: None, ledger)
+        play_round(everybody.server, 1, everybody.carrier, one_by_one)
+        outcome = RoundOutcome(1, everybody.server.played[0], everybody)
+        made, trained = attacked(plan, outcome, one_by_one), outcome.clients
         found = {one.point: figures(one.scores) for one in made if one.scores.attack == "loss"}
         proven = {f"{g.view} {g.unit}": g.epsilon for g in guarantees(ledger.file)}
-    clients = [accuracy(plan, c.model, outcome.clients[c.name]) for c in plan.clients]
+    clients = [accuracy(plan, c.model, trained[c.name]) for c in plan.clients]
     return {
         "points": found,
         "student_accuracy": accuracy(plan, plan.experiment.student.model, outcome.student),
@@ -171,8 +173,11 @@ def figures(scores: MembershipScores) -> dict[str, float]:
 
 
 def accuracy(plan: Plan, model: Any, state: Any) -> float:
-    logits = predict(network_of(model, plan.shape, 0, state), plan.data.test.inputs, micro_batch=256, device="cpu")
-    return utility(logits, labels_of(plan.data.test)).accuracy
+    return utility(plan.logits(model, state, plan.data.test.inputs), labels_of(plan.data.test)).accuracy
+
+
+def one_by_one(todo: Sequence[TrainTask]) -> Iterator[Saved]:
+    return map(perform, todo)
 
 
 def over_seeds(record: dict[str, Any], protection: str, *keys: str, runs: str = "runs") -> tuple[float, float, int]:

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from privacy_utility_common import CLASSES, DELTA, Split, as_labels, one_hot, partition
 
-from securekd.federation.aggregation import MaskingAggregator, Terms
+from securekd.federation.aggregation.masking import MaskingAggregator
+from securekd.federation.aggregation.seam import Terms
+from securekd.federation.aggregation.session import add_up
 from securekd.learning.smoothing.noise_aware import learn
 from securekd.learning.smoothing.smoother import spread
 from securekd.learning.smoothing.teachers import prototype_scores, teacher_scores
@@ -299,9 +301,10 @@ def masked_session(split: Split, seed: int) -> dict:
         str(i): mechanism.release(s.astype(np.float64).ravel(), Csprng(os.urandom(32))) for i, s in enumerate(scores)
     }
     variance = int((mechanism.sigma / mechanism.step) ** 2)
-    terms = Terms(mechanism.magnitude, THRESHOLD, COLLUDERS, b"benchmark", 1, noise_variance=variance)
+    values = len(next(iter(releases.values())))
+    terms = Terms(CLIENTS, values, mechanism.magnitude, THRESHOLD, COLLUDERS, b"benchmark", 1, variance)
     started = time.process_time()
-    result = MaskingAggregator().aggregate(releases, terms)
+    result = add_up(MaskingAggregator(), releases, terms)
     return {
         "identical": bool(np.array_equal(result.total, sum(releases.values()))),
         "survivors": len(result.survivors),

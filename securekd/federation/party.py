@@ -95,5 +95,5 @@ def questions_of(agreement: Agreement, strategy: Strategy) -> dict[ReleasePhase,
                 f"the agreement does not state what strategy {agreement.settings.strategy!r} asks here in the phase "
                 f"{phase!r}; have it made anew, and let everybody run the same code"
             )
-        found[phase] = Question(phase, want.knowledge, agreement.release(said), want.exchanges)
+        found[phase] = Question(want.knowledge, agreement.release(said), phase, want.exchanges)
     return found

@@ -20,15 +20,15 @@ class Question:
     """What clients are asked at a time, and how their answers are noised.
 
     Attributes:
-        phase: of the round.
         knowledge: shape and bounds of each client's answer.
         release: what is added to it, and what the ledger is told.
+        phase: of the round.
         exchanges: how often it is asked in a round.
     """
 
-    phase: ReleasePhase
     knowledge: Knowledge
     release: ReleasePlan
+    phase: ReleasePhase = "release"
     exchanges: int = 1
 
     @property
@@ -125,7 +125,7 @@ def questions(experiment: Experiment, wanted: Sequence[Wanted], exposure: Exposu
             )
         )
     return tuple(
-        Question(one.phase, one.knowledge, ReleasePlan(mechanism, exposure), one.exchanges)
+        Question(one.knowledge, ReleasePlan(mechanism, exposure), one.phase, one.exchanges)
         for one, mechanism in zip(wanted, noisy, strict=True)
     )
 

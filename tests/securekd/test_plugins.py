@@ -18,8 +18,8 @@ MODULE = textwrap.dedent(
     from datasets import ClassLabel, Dataset, Features, Value
     from torch import nn
 
-    from securekd.federation.aggregation import PlainAggregator
-    from securekd.federation.strategy import Distil
+    from securekd.federation.aggregation.plain import PlainAggregator
+    from securekd.federation.strategies.distil import Distil, DistilServer
     from securekd_attacks import Access
 
     USED = []
@@ -39,14 +39,27 @@ MODULE = textwrap.dedent(
         return nn.Linear(shape.dimensions[0], shape.classes + 1)
 
     class Summing(PlainAggregator):
-        def aggregate(self, releases, terms):
+        def server(self, terms, who, identity):
             USED.append("aggregator")
-            return super().aggregate(releases, terms)
+            return super().server(terms, who, identity)
+
+    class LoudServer(DistilServer):
+        def play(self, server, number, before):
+            USED.append("strategy")
+            return (yield from super().play(server, number, before))
 
     class Loud(Distil):
+        server = LoudServer()
+
+    class OldStrategy:
         def play(self, workshop, number, previous):
-            USED.append("strategy")
-            return super().play(workshop, number, previous)
+            return previous
+
+    class OldAggregator:
+        sums_only = True
+
+        def aggregate(self, releases, terms):
+            return sum(releases.values())
 
     class Confidence:
         name = "confidence"
@@ -85,6 +98,28 @@ def test_a_model_of_the_wrong_shape_is_refused_before_anything_is_trained(mine: 
     changed = {"source": f"{mine}:points", "transfer": 100, "test": 100}
     with pytest.raises(ModelError, match="not \\(2, 2\\)"):
         run(small(data=changed, clients={"models": [f"{mine}:broken"]}), out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"strategy": "{mine}:OldStrategy"},
+            r"strategy = '\S+:OldStrategy' has no two halves .* `play` as in",
+        ),
+        (
+            {"aggregation": "{mine}:OldAggregator"},
+            r"has no `server`, .* no `decryptor`, but `aggregate` as in",
+        ),
+    ],
+)
+def test_a_part_as_release_0_1_had_it_is_refused_in_one_line(
+    changed: dict[str, str], said: str, mine: str, out: Path
+) -> None:
+    with pytest.raises(SettingError, match=rf"{said} securekd 0\.1; CHANGELOG says how") as refused:
+        run(small(**{key: value.format(mine=mine) for key, value in changed.items()}), out)
+    assert "\n" not in str(refused.value)
     assert not out.exists()
 
 

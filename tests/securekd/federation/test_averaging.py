@@ -12,14 +12,19 @@ from hypothesis import strategies as st
 
 from securekd.checkpoint import PhaseStore
 from securekd.errors import MixedArchitecturesError, ModelError, RunError, SettingError
-from securekd.federation.averaging import GlobalModel
+from securekd.federation.aggregation.seam import Aggregate
+from securekd.federation.messages import Instruction, Taught
+from securekd.federation.strategies.fedavg import FedAvgServer
+from securekd.federation.strategies.seam import Ended, Played
 from securekd.knowledge.weights import WeightUpdateShape, set_trainable_weights, trainable_weights, weight_update
+from securekd.laboratory.parties import parties
 from securekd.laboratory.plan import make_plan
 from securekd.laboratory.preview import preview
 from securekd.laboratory.runner import Progress, phases, resume, run
+from securekd.learning.tasks import perform
 from securekd.models.registry import build
 from securekd.privacy.gaussian import gaussian_epsilon
-from securekd.privacy.ledger import read_ledger
+from securekd.privacy.ledger import Ledger, read_ledger
 from securekd.records.record import read_result
 from securekd.settings.experiment import Experiment
 from tests.securekd.conftest import small
@@ -96,7 +101,9 @@ def test_training_and_release_are_charged_for_in_every_round(out: Path) -> None:
     plan, entries = make_plan(experiment), read_ledger(out / "ledger.json").entries
     training = [e for e in entries if e.unit == "example"]
     assert [(e.round, e.client) for e in training] == [(r, c) for r in (1, 2) for c in CLIENTS]
-    assert {(e.event.steps, e.event.noise_multiplier) for e in training} == {(plan.dp.steps, plan.dp.noise_multiplier)}
+    assert {(e.event.steps, e.event.noise_multiplier) for e in training} == {
+        (plan.agreement.dp.steps, plan.agreement.dp.noise_multiplier)
+    }
     releases = [e for e in entries if e.unit == "client"]
     assert len(releases) == 2 * 4 * 3
     step = plan.question.release.mechanism.step
@@ -151,20 +158,24 @@ def test_a_run_interrupted_anywhere_resumes_to_the_same_record(stop: str, finish
     assert (out / "ledger.json").read_bytes() == (finished / "ledger.json").read_bytes()
 
 
-def test_an_adversary_adds_what_it_sees_to_the_model_before(out: Path) -> None:
+def test_an_adversary_adds_what_it_sees_to_the_model_before(out: Path, tmp_path: Path) -> None:
     experiment = averaging(aggregation="plain", **EXACT)
     store = stopped_at(experiment, out, "average.2")
     plan, before = make_plan(experiment), store.get("average.1").arrays
-    taught = GlobalModel(before, WEIGHTS)
+    ledger = Ledger(tmp_path / "ledger.json", noise="seeded", delta=plan.agreement.delta)
+    server = parties(plan, tmp_path, lambda todo: map(perform, todo), lambda name, saved: None, ledger).server
+    asked = Instruction(2, "release", plan.agreement.digest, before)
+    played = Played(2, ((asked, Aggregate(np.zeros(0), (), {}, {})),), Ended(Taught("model", WEIGHTS), {}))
     step = plan.question.release.mechanism.step
     for client in CLIENTS:
         seen = store.get(f"release.2.{client}").arrays["integers"]
-        guess = taught.surrogate(plan, seen, 1, "surrogate", client).state
+        guess = FedAvgServer().surrogate(server, played, seen, 1, "surrogate", client).state
         for name, value in store.get(f"train.2.{client}").arrays.items():
             assert np.abs(guess[name] - value).max() <= step + 1e-6
     total = store.get("aggregate.2").arrays["total"]
     for name, value in store.get("average.2").arrays.items():
-        np.testing.assert_array_equal(taught.surrogate(plan, total, 4, "surrogate").state[name], value)
+        guess = FedAvgServer().surrogate(server, played, total, 4, "surrogate").state
+        np.testing.assert_array_equal(guess[name], value)
 
 
 def test_more_examples_weigh_more(out: Path) -> None:
@@ -245,7 +256,7 @@ def test_of_a_frozen_encoder_only_the_head_is_sent() -> None:
 
 def test_weights_go_to_a_vector_and_back() -> None:
     plan = make_plan(averaging())
-    network, other = (build(plan.experiment.student.model, plan.shape, seed) for seed in (0, 1))
+    network, other = (build(plan.experiment.student.model, plan.agreement.shape, seed) for seed in (0, 1))
     assert not np.array_equal(trainable_weights(network), trainable_weights(other))
     set_trainable_weights(other, trainable_weights(network))
     np.testing.assert_array_equal(trainable_weights(network), trainable_weights(other))

@@ -1,18 +1,19 @@
 """Rounds as strategies play them: which rows are asked about, who is sampled, whose votes win."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from securekd.checkpoint import Saved
+from securekd.data.features import public_features
 from securekd.errors import RunError
-from securekd.federation.consensus import Known, consensus_of, winners
-from securekd.federation.rounds import release
-from securekd.federation.strategy import scores
+from securekd.federation.messages import Instruction
+from securekd.federation.strategies.consensus import Known, denoised, winners
+from securekd.laboratory.parties import client
 from securekd.laboratory.plan import make_plan
 from securekd.laboratory.runner import run
+from securekd.learning.smoothing.smoother import public_bases
 from securekd.learning.tasks import network_of, state_of
 from securekd.privacy.accountant import guarantees
 from securekd.privacy.ledger import Ledger, read_ledger
@@ -67,17 +68,18 @@ def test_rows_are_drawn_anew_in_each_round_and_the_ledger_says_which(out: Path) 
     assert len(digests[1]) == len(digests[2]) == 1
     assert digests[1] != digests[2]
     plan = make_plan(experiment)
-    first, second = plan.rows(1), plan.rows(2)
+    first, second = (plan.agreement.rows(r, 30) for r in (1, 2))
     assert len(set(first)) == len(set(second)) == 30
     assert set(first) != set(second)
-    assert {plan.digest(first).hex()} == digests[1]
+    assert {plan.agreement.rows_digest(plan.data.transfer, first).hex()} == digests[1]
 
 
 def test_clients_that_were_asked_about_other_rows_release_nothing(tmp_path: Path) -> None:
     plan = make_plan(small(release={"rows": 30}))
-    ledger = Ledger(tmp_path / "ledger.json", noise="seeded", delta=plan.delta)
+    ledger = Ledger(tmp_path / "ledger.json", noise="seeded", delta=plan.agreement.delta)
     names = [c.name for c in plan.clients]
-    first, other = (plan.digest(plan.rows(r)).hex() for r in (1, 2))
+    rows = [plan.agreement.rows(r, 30) for r in (1, 2)]
+    first, other = (plan.agreement.rows_digest(plan.data.transfer, r).hex() for r in rows)
     ledger.append(plan.question.release.entries(names[0], 1, first))
     before = (tmp_path / "ledger.json").read_bytes()
     with pytest.raises(RunError, match="other transfer rows"):
@@ -85,15 +87,18 @@ def test_clients_that_were_asked_about_other_rows_release_nothing(tmp_path: Path
     assert (tmp_path / "ledger.json").read_bytes() == before
 
 
-def test_a_sampled_client_sends_its_scores_and_others_send_zeros() -> None:
-    plan = make_plan(small(cohort={"sampling_rate": 0.3}, release={"noise": 0.0}))
-    client = plan.clients[0]
-    state = state_of(network_of(client.model, plan.shape, 1, None))
-    bounded = partial(scores, plan, plan.question, plan.rows(1), {client.name: Saved(state)})
-    sent = [
-        bool(release(plan, client, plan.question, "release", r, bounded).arrays["integers"].any())
-        for r in range(1, 201)
-    ]
+def test_a_sampled_client_sends_its_scores_and_others_send_zeros(tmp_path: Path) -> None:
+    plan = make_plan(small(cohort={"sampling_rate": 0.3}, release={"noise": 0.0}, rounds=200, training={"epochs": 400}))
+    one = client(plan, plan.clients[0], tmp_path)
+    state = Saved(state_of(network_of(one.member.model, plan.agreement.shape, 1, None)), {"zeroed": 0})
+    rows = plan.agreement.rows(1, 80)
+    about = plan.agreement.rows_digest(plan.data.transfer, rows)
+    sent = []
+    for number in range(1, 201):
+        one.finish(Instruction(number, "train", plan.agreement.digest), state)
+        asked = Instruction(number, "release", plan.agreement.digest, {"rows": rows}, about=about)
+        one.begin(asked)
+        sent.append(bool(one.released(asked).any()))
     assert 35 <= sum(sent) <= 87  # 60 expected; four standard deviations, and the seed is fixed
 
 
@@ -133,5 +138,6 @@ def test_a_denoised_consensus_is_post_processing() -> None:
     np.testing.assert_array_equal(*(plan.data.transfer.inputs for plan in plans))
     rng = np.random.default_rng(0)
     released = Known(rng.normal(size=(200, 10)), np.full(200, 0.5))
-    one, other = (consensus_of(plan, released, np.arange(200)) for plan in plans)
+    features = [public_features(plan.data.transfer) for plan in plans]
+    one, other = (denoised(released, np.arange(200), f, public_bases(f)) for f in features)
     np.testing.assert_array_equal(one, other)

@@ -8,20 +8,23 @@ missing, 18 where the clip is doubled).
 
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from securekd.cli.command import main
-from securekd.errors import DataError, PromiseError, RunError, SettingError
+from securekd.errors import AgreementError, DataError, PromiseError, SettingError
 from securekd.laboratory.canaries import choose_canaries
 from securekd.laboratory.evaluation import labels_of
 from securekd.laboratory.leakage import Measured
+from securekd.laboratory.parties import client
 from securekd.laboratory.plan import Plan, make_plan
 from securekd.laboratory.points import honest
 from securekd.laboratory.promises import refuse_leak
 from securekd.laboratory.runner import Progress, phases, resume, run
+from securekd.learning.tasks import perform
 from securekd.privacy.accountant import guarantees
 from securekd.privacy.ledger import read_ledger
 from securekd.randomness import Csprng
@@ -123,14 +126,6 @@ def test_averaged_weights_are_observed_likewise(consensus: str, tmp_path: Path) 
     assert set(auc) == set(ALL_POINTS)
 
 
-def test_a_strategy_that_hides_answers_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from securekd.federation.strategy import Consensus
-
-    monkeypatch.delattr(Consensus, "answered")
-    with pytest.raises(RunError, match=r"audit\.points = 'final'"):
-        run(small(rounds=1, audit={"points": "all"}), tmp_path / "run")
-
-
 # ---- Canaries ----
 
 
@@ -179,20 +174,28 @@ def test_what_a_coin_kept_out_is_not_trained_on_and_still_counts(toss: np.ndarra
 
 
 @pytest.mark.parametrize("kind", ["logistic", "cnn"])
-def test_the_public_number_divides_every_step_whoever_is_out(kind: str) -> None:
-    from securekd.federation.rounds import private_task
-    from securekd.learning.tasks import perform
-
+def test_the_public_number_divides_every_step_whoever_is_out(kind: str, tmp_path: Path) -> None:
     plan = make_plan(small(clients={"models": [kind]}, training={"sampling_rate": 1.0}))
-    client = plan.clients[0]
+    one = client(plan, plan.clients[0], tmp_path)
+    assert plan.agreement.dp is not None
+    task = replace(one.private_task("x", state=None), dp=replace(plan.agreement.dp, steps=1, noise_multiplier=1e-9))
+    start = perform(replace(task, inputs=None)).arrays
 
     def moved(absent: int) -> float:
-        task = private_task(plan, ("x",), type(client)(**vars(client) | {"absent": absent}), state=None, lessons=())
-        start = perform(type(task)(**vars(task) | {"inputs": None}))
-        one = type(task)(**vars(task) | {"dp": type(plan.dp)(**vars(plan.dp) | {"steps": 1, "noise_multiplier": 1e-9})})
-        return sum(float(np.abs(b - start.arrays[k]).sum()) for k, b in perform(one).arrays.items())
+        return sum(float(np.abs(b - start[k]).sum()) for k, b in perform(replace(task, absent=absent)).arrays.items())
 
-    assert moved(0) / moved(len(client.examples)) == pytest.approx(2.0, rel=1e-3)
+    assert moved(0) / moved(len(one.examples)) == pytest.approx(2.0, rel=1e-3)
+
+
+def test_a_client_trains_on_what_its_coins_left_and_declares_the_rest(toss: np.ndarray, tmp_path: Path) -> None:
+    plan = planned().planted(toss)
+    one = client(plan, plan.clients[0], tmp_path)
+    task = one.private_task("x", state=None)
+    assert task.inputs is not None
+    assert len(task.inputs) + task.absent == one.member.examples == plan.clients[0].size
+    assert task.absent == plan.clients[0].absent > 0
+    with pytest.raises(AgreementError, match="has declared"):
+        client(plan, replace(plan.clients[0], absent=0), tmp_path)
 
 
 def test_canaries_are_taken_in_proportion_and_never_more_than_half() -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,11 @@ from safetensors.torch import load_file
 
 from securekd.checkpoint import PhaseStore
 from securekd.errors import FolderError, PromiseError, RunError, SettingError
-from securekd.federation.aggregation import AGGREGATORS, Aggregator, MaskingAggregator, Terms
+from securekd.federation.aggregation.catalogue import AGGREGATORS
+from securekd.federation.aggregation.seam import Aggregator, Terms
+from securekd.federation.aggregation.session import add_up
+from securekd.federation.carrier import InProcess
+from securekd.laboratory import parties as parties_module
 from securekd.laboratory.leakage import Measured
 from securekd.laboratory.plan import make_plan
 from securekd.laboratory.promises import refuse_leak, refuse_overspending
@@ -177,7 +182,8 @@ def test_neither_keys_nor_noise_are_stored(out: Path) -> None:
         saved = store.get(path.name.removesuffix(".safetensors"))
         if path.name.startswith("release"):
             assert set(saved.arrays) == {"integers"}
-            assert set(saved.info) == {"clipped", "zeroed"}
+            assert set(saved.info) == {"clipped", "zeroed", "asked"}
+                assert bytes.fromhex(saved.info["asked"])  # a digest of what everybody was told
         if path.name.startswith("aggregate"):
             assert set(saved.arrays) == {"total"}
             assert set(saved.info) == {"survivors", "upload", "download", "decryptor"}
@@ -325,14 +331,13 @@ def test_an_epsilon_above_what_was_asked_for_is_an_error() -> None:
 def test_aggregators_keep_their_contract(kind: Callable[[], Aggregator]) -> None:
     rng = np.random.default_rng(0)
     releases = {f"c{i}": rng.integers(-1000, 1001, 300) for i in range(6)}
-    terms = Terms(1000, threshold=4, colluders=1, context=b"x", round_number=1, dropouts=frozenset({"c1", "c4"}))
-    done = kind().aggregate(releases, terms)
+    terms = Terms(6, 300, 1000, threshold=4, colluders=1, context=b"x", round_number=1)
+    done = add_up(kind(), releases, terms, silent={"c1", "c4"})
     assert done.survivors == ("c0", "c2", "c3", "c5")
     np.testing.assert_array_equal(done.total, sum(releases[c] for c in done.survivors))
     assert all(set(by) <= set(releases) for by in done.upload.values())
-    too_many = Terms(1000, 4, 1, b"x", 1, frozenset({"c1", "c2", "c4"}))
     with pytest.raises(RunError, match="3 of 6 clients survived"):
-        kind().aggregate(releases, too_many)
+        add_up(kind(), releases, terms, silent={"c1", "c2", "c4"})
 
 
 @pytest.mark.parametrize("how", ["ckks", "bfv"])
@@ -372,7 +377,7 @@ def test_every_way_to_add_up_gives_the_masked_runs_sums(out: Path) -> None:
 
 def test_the_server_receives_no_release_in_a_masked_run(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     received: list[bytes] = []
-    monkeypatch.setitem(AGGREGATORS, "masking", lambda: MaskingAggregator(received.append))
+    monkeypatch.setattr(parties_module, "InProcess", partial(InProcess, witness=received.append))
     releases: dict[str, np.ndarray] = {}
 
     def collect(progress: object) -> None:

@@ -4,18 +4,18 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from securekd.federation.consensus import shared_bases
-from securekd.federation.rounds import private_task
 
 from securekd.checkpoint import Saved
-from securekd.federation import consensus
-from securekd.laboratory.plan import Plan, make_plan
+from securekd.laboratory.parties import client
+from securekd.laboratory.plan import Plan, PlannedClient, make_plan
 from securekd.laboratory.shared import SharedWork, task_key
 from securekd.learning import tasks as tasks_module
-from securekd.learning.prediction import logits
+from securekd.learning.smoothing import bases
+from securekd.learning.smoothing.bases import shared_bases
 from securekd.learning.tasks import TrainTask, perform
 from securekd.models.frozen import compute_features
 from tests.securekd.conftest import small
@@ -23,7 +23,13 @@ from tests.securekd.conftest import small
 
 def tasks() -> list[TrainTask]:
     plan = make_plan(small())
-    return [private_task(plan, ("alone", c.name), c, state=None, lessons=()) for c in plan.clients]
+    return [alone(plan, one) for one in plan.clients]
+
+
+def alone(plan: Plan, planned: PlannedClient) -> TrainTask:
+    """What a client trains by itself."""
+    with TemporaryDirectory() as folder:
+        return client(plan, planned, Path(folder)).private_task("alone", planned.name, state=None)
 
 
 class Counting:
@@ -100,8 +106,8 @@ def encoding() -> Plan:
 
 def test_features_of_a_frozen_encoder_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = encoding()
-    task = private_task(plan, ("client",), plan.clients[0], state=None, lessons=())
-    alone = perform(task)
+    task = alone(plan, plan.clients[0])
+    by_itself = perform(task)
     computed: list[int] = []
 
     def counting(*args: object, **kwargs: object) -> object:
@@ -111,7 +117,7 @@ def test_features_of_a_frozen_encoder_are_computed_once(tmp_path: Path, monkeypa
     monkeypatch.setattr(tasks_module, "compute_features", counting)
     for _ in range(2):
         found = perform(replace(task, shared=tmp_path))
-        assert all(np.array_equal(found.arrays[name], value) for name, value in alone.arrays.items())
+        assert all(np.array_equal(found.arrays[name], value) for name, value in by_itself.arrays.items())
     assert len(computed) == 1
     # Another encoder (as many weights, told apart by an option alone) and other rows have features of their own.
     heads = task.model.model_copy(update={"options": OPTIONS | {"num_attention_heads": 4}})
@@ -126,21 +132,21 @@ def test_what_a_model_says_is_had_from_the_features_that_it_was_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = encoding()
-    client, shared = plan.clients[0], replace(plan, shared=tmp_path)
-    task = private_task(shared, ("client",), client, state=None, lessons=())
+    first, shared = plan.clients[0], replace(plan, shared=tmp_path)
+    task = alone(shared, first)
     assert task.inputs is not None
     trained = perform(task).arrays
-    apart = logits(plan, client.model, trained, task.inputs)
-    transferred = logits(shared, client.model, trained, plan.data.transfer.inputs)
+    apart = plan.logits(first.model, trained, task.inputs)
+    transferred = shared.logits(first.model, trained, plan.data.transfer.inputs)
 
     def refused(*args: object, **kwargs: object) -> object:
         raise AssertionError("features were computed again")
 
     monkeypatch.setattr(tasks_module, "compute_features", refused)
-    np.testing.assert_allclose(logits(shared, client.model, trained, task.inputs), apart, rtol=1e-6, atol=1e-6)
-    assert np.array_equal(logits(shared, client.model, trained, plan.data.transfer.inputs), transferred)
+    np.testing.assert_allclose(shared.logits(first.model, trained, task.inputs), apart, rtol=1e-6, atol=1e-6)
+    assert np.array_equal(shared.logits(first.model, trained, plan.data.transfer.inputs), transferred)
     changed = trained | {name: value + 1 for name, value in trained.items() if "classifier" in name}
-    assert not np.allclose(logits(shared, client.model, changed, task.inputs), apart)
+    assert not np.allclose(shared.logits(first.model, changed, task.inputs), apart)
 
 
 def test_bases_of_public_rows_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +157,7 @@ def test_bases_of_public_rows_are_computed_once(tmp_path: Path, monkeypatch: pyt
     def refused(features: np.ndarray) -> object:
         raise AssertionError("bases were computed again")
 
-    monkeypatch.setattr(consensus, "public_bases", refused)
+    monkeypatch.setattr(bases, "public_bases", refused)
     for found in (first, shared_bases(tmp_path, features)):
         assert [(b.name, b.powers) for b in found] == [(b.name, b.powers) for b in alone]
         for one, other in zip(found, alone, strict=True):

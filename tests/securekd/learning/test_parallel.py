@@ -7,17 +7,26 @@ import sys
 import time
 from multiprocessing import active_children, current_process, spawn
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 from torch import nn
 
 from securekd.errors import RunError
-from securekd.federation.strategy import client_task
-from securekd.laboratory.plan import make_plan
+from securekd.laboratory.parties import client
+from securekd.laboratory.plan import Plan, make_plan
 from securekd.learning.parallel import performer
+from securekd.learning.tasks import TrainTask
 from securekd.models.shape import InputShape
 from tests.securekd.conftest import small
+
+
+def tasks_of(plan: Plan, count: int) -> list[TrainTask]:
+    """What the first clients train in the first round."""
+    with TemporaryDirectory() as folder:
+        clients = [client(plan, one, Path(folder)) for one in plan.clients[:count]]
+        return [one.private_task("client", one.member.name, 1, state=None) for one in clients]
 
 
 def test_one_process_and_two_give_the_same_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +39,7 @@ def test_one_process_and_two_give_the_same_in_the_same_order(monkeypatch: pytest
 
     monkeypatch.setattr(spawn, "get_preparation_data", look)
     plan = make_plan(small())
-    tasks = [client_task(plan, client, 1, None) for client in plan.clients]
+    tasks = tasks_of(plan, 4)
     found = []
     for workers in (1, 2):
         with performer(workers, len(tasks)) as perform:
@@ -50,7 +59,7 @@ def test_a_process_that_may_have_no_children_trains_by_itself(
     """Such as a worker of `multiprocessing.Pool`."""
     monkeypatch.setitem(current_process()._config, "daemon", True)
     plan = make_plan(small())
-    tasks = [client_task(plan, client, 1, None) for client in plan.clients[:2]]
+    tasks = tasks_of(plan, 2)
     with performer(workers, len(tasks)) as perform:
         assert len(list(perform(tasks))) == 2
 
@@ -58,7 +67,7 @@ def test_a_process_that_may_have_no_children_trains_by_itself(
 def test_what_belongs_to_the_program_trains_in_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["__main__"], "narrow", narrow, raising=False)
     plan = make_plan(small(clients={"models": ["__main__:narrow"]}))
-    tasks = [client_task(plan, client, 1, None) for client in plan.clients[:2]]
+    tasks = tasks_of(plan, 2)
     with performer(2, len(tasks)) as perform:
         assert len(list(perform(tasks))) == 2
         assert not active_children()
@@ -77,7 +86,9 @@ from torch import nn
 from securekd.settings.config import parse_experiment
 from securekd.learning.parallel import performer
 from securekd.laboratory.plan import make_plan
-from securekd.federation.strategy import client_task
+from tempfile import TemporaryDirectory
+
+from securekd.laboratory.parties import client
 
 with open("ran", "a") as file:
     print("again", file=file)
@@ -94,7 +105,8 @@ plan = make_plan(parse_experiment({
     "training": {"epochs": 2, "plain_epochs": 1},
     "privacy": {"dp_sgd": False},
 }))
-tasks = [client_task(plan, client, 1, None) for client in plan.clients[:2]]
+clients = [client(plan, one, Path(TemporaryDirectory().name)) for one in plan.clients[:2]]
+tasks = [one.private_task(one.key, state=None) for one in clients]
 with performer(2, 2) as perform:
     print("trained", len(list(perform(tasks))))
 """
@@ -128,7 +140,7 @@ def test_a_program_without_a_main_guard_trains_in_several_processes_and_runs_onc
 
 def test_a_worker_that_dies_is_an_error_with_a_remedy() -> None:
     plan = make_plan(small())
-    tasks = [client_task(plan, client, 1, None) for client in plan.clients]
+    tasks = tasks_of(plan, 4)
 
     def kill_in_the_middle() -> None:
         with performer(2, len(tasks)) as perform:

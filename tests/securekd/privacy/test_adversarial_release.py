@@ -27,7 +27,10 @@ import pytest
 from scipy.stats import skellam
 
 from securekd.errors import RunError
-from securekd.federation.aggregation import Aggregator, MaskingAggregator, PlainAggregator, Terms
+from securekd.federation.aggregation.masking import MaskingAggregator
+from securekd.federation.aggregation.plain import PlainAggregator
+from securekd.federation.aggregation.seam import Aggregator, Terms
+from securekd.federation.aggregation.session import add_up
 from securekd.knowledge.questions import Question
 from securekd.knowledge.soft_labels import Clip, SoftLabelShape, soft_labels
 from securekd.knowledge.weights import WeightUpdateShape, weight_update
@@ -87,7 +90,8 @@ class Cohort:
         mechanism = next(iter(self.clients.values())).release.mechanism
         largest = max(q.release.mechanism.magnitude for q in self.clients.values())
         variance = int((mechanism.sigma / mechanism.step) ** 2)
-        return Terms(largest, self.threshold, 1, b"\x05" * 32, number, self.gone, variance)
+        values = next(iter(self.clients.values())).knowledge.length
+        return Terms(len(self.clients), values, largest, self.threshold, 1, b"\x05" * 32, number, variance)
 
 
 def cohort(asked: Question, clients: int, threshold: int | None = None, gone: Iterable[str] = ()) -> Cohort:
@@ -127,7 +131,8 @@ def statistics(audited: Cohort, trials: int, world: bool, label: str, *, masked:
             for name, asked in audited.clients.items()
         }
         aggregator: Aggregator = masking if i < masked else plain
-        done = aggregator.aggregate(integers, replace(terms, round_number=i + 1) if i < masked else terms)
+        now = replace(terms, round_number=i + 1) if i < masked else terms
+        done = add_up(aggregator, integers, now, silent=audited.gone)
         assert done.survivors == tuple(survivors)
         mean = decoder.mean(done.total, len(survivors)).reshape(-1)
         left = mean * len(survivors) - integers[COLLUDER] * STEP - known
@@ -273,7 +278,7 @@ def test_secure_sums_and_sums_in_the_clear_are_the_same(make: object) -> None:
             for name, asked in audited.clients.items()
         }
         clear, masked = (
-            aggregator.aggregate(integers, audited.terms(number))
+            add_up(aggregator, integers, audited.terms(number), silent=audited.gone)
             for aggregator in (PlainAggregator(), MaskingAggregator())
         )
         np.testing.assert_array_equal(clear.total, masked.total)
@@ -298,9 +303,9 @@ def test_a_secure_sum_with_fewer_than_the_ledgers_survivors_is_not_opened() -> N
     asked, broken = dropouts_uncompensated()
     integers = {n: asked.release.mechanism.release(vector_of(n, asked, True), stream(n)) for n in broken.clients}
     with pytest.raises(RunError, match="3 of 6 clients survived"):
-        MaskingAggregator().aggregate(integers, replace(broken, threshold=6).terms(1))
+        add_up(MaskingAggregator(), integers, replace(broken, threshold=6).terms(1), silent=broken.gone)
     with pytest.raises(ProtocolError):  # nor can a session be made that would
-        MaskingAggregator().aggregate(integers, broken.terms(1))
+        add_up(MaskingAggregator(), integers, broken.terms(1), silent=broken.gone)
 
 
 # Name, what is done, trials, held out, honest noises in the sum, length of the target's vector over the clip, rate.
