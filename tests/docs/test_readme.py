@@ -13,6 +13,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(sh|python|toml)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+MODULES = {
+    named.group(1): text for kind, text in BLOCKS if kind == "python" and (named := re.match(r"# (\w+\.py)\n", text))
+}
+
+
+def test_a_strategy_and_an_aggregator_of_ones_own_are_modules_of_at_most_60_lines() -> None:
+    assert {"mystrategy.py", "mysum.py"} <= MODULES.keys()
+    assert all(len(text.splitlines()) <= 60 for text in MODULES.values())
 
 
 def test_every_block_is_known_to_this_test() -> None:
@@ -35,8 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = f"{'yes' if smoker else 'no'},{hospital},{'ill' if sick else 'well'}"
         rows.append(f"{age:.1f},{weight:.1f},{words}")
     (folder / "patients.csv").write_text("\n".join(rows) + "\n")
-    for name in ("mymodels.py", "deployed.py"):
-        module = next(text for kind, text in BLOCKS if kind == "python" and text.startswith(f"# {name}"))
+    for name, module in MODULES.items():
         (folder / name).write_text(module)
     (folder / "examples").symlink_to(ROOT / "examples")
     return folder
