@@ -197,7 +197,7 @@ def sweep(
     max_runs: int | None,
 ) -> None:
     """See SWEEP_HELP."""
-    from securekd.sweep import console
+    from securekd.cli import sweep_console as console
 
     if resumed is None:
         _refuse_plugins(plugins)
@@ -220,7 +220,7 @@ def sweep(
 )
 def frontier(folder: Path, min_accuracy: float | None, max_epsilon: float | None, unit: str | None) -> None:
     """See FRONTIER_HELP."""
-    from securekd.sweep import console
+    from securekd.cli import sweep_console as console
 
     console.frontier(folder, min_accuracy=min_accuracy, max_epsilon=max_epsilon, unit=unit)
 
