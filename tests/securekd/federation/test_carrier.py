@@ -440,7 +440,7 @@ def test_a_plain_sum_over_bad_lines_is_right_or_refused(faults: Faults) -> None:
     over_bad_lines("plain", faults, 2)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(SCHEDULES)
 def test_a_masked_sum_over_bad_lines_is_right_or_refused(faults: Faults) -> None:
     over_bad_lines("masking", faults, 2)
@@ -698,13 +698,13 @@ def charges(client: Client, told: Instruction) -> int:
     return sum(entry.phase == told.phase and entry.round == told.round for entry in client.entries)
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(SCHEDULES)
 def test_plain_rounds_survive_a_bad_carrier(tmp_path_factory: pytest.TempPathFactory, faults: Faults) -> None:
     whole_rounds("plain", faults, tmp_path_factory.mktemp("plain"))
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @given(SCHEDULES)
 def test_masked_rounds_survive_a_bad_carrier(tmp_path_factory: pytest.TempPathFactory, faults: Faults) -> None:
     whole_rounds("masking", faults, tmp_path_factory.mktemp("masking"))
