@@ -8,12 +8,14 @@ and who takes part. It says nothing of how a client comes by its data, nor of th
 
 import hashlib
 import json
+from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,6 +23,7 @@ from pydantic import (
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_validator,
 )
 
 from securekd.data.examples import Examples, transfer_digest
@@ -31,8 +34,9 @@ from securekd.privacy.events import VIEWS, DpSgdEvent, Entry, Unit, UnprotectedE
 from securekd.privacy.mechanisms import Bounds, Mechanism, mechanism_named
 from securekd.privacy.release import Exposure, ReleasePhase, ReleasePlan
 from securekd.randomness import Randomness
+from securekd.settings.config import quoted
 from securekd.settings.experiment import Experiment
-from securekd.settings.models import ClientModel
+from securekd.settings.models import ClientModel, Model
 
 SCHEMA: Literal["securekd.agreement/1"] = "securekd.agreement/1"
 
@@ -51,7 +55,20 @@ def _written(settings: Experiment) -> dict[str, Any]:
 def _alone(value: object, handler: ValidatorFunctionWrapHandler) -> Experiment:
     """The settings that are agreed on; the others, which are everybody's own, as they are by default."""
     settings: Experiment = handler(value)
+    _refuse_unwritable(settings.student.model)
     return Experiment.model_validate(_written(settings))
+
+
+def _refuse_unwritable(model: Model) -> Model:
+    """Refuse an option that JSON has no number for: as null it would be another one, with the same digest."""
+    try:
+        json.dumps(model.options, allow_nan=False, default=str)
+    except ValueError as error:
+        raise AgreementError(
+            f"an option of model {model.kind!r} is not a finite number: {quoted(model.options)}; no agreement can "
+            "state it, so have the model take a word or another number for it"
+        ) from error
+    return model
 
 
 Settled = Annotated[Experiment, WrapValidator(_alone), PlainSerializer(_written)]
@@ -71,7 +88,7 @@ class Member(_Part):
     """
 
     name: str
-    model: ClientModel
+    model: Annotated[ClientModel, AfterValidator(_refuse_unwritable)]
     examples: int = Field(ge=1)
 
 
@@ -95,6 +112,14 @@ class Asked(_Part):
     step: float = Field(gt=0)
     exposure: Exposure
     unit: Unit
+
+    @field_validator("exposure")
+    @classmethod
+    def _every_view(cls, exposure: Exposure) -> Exposure:
+        """A view that is left out would be charged nothing; their order is that of the ledger's entries."""
+        if set(exposure.unknown_shares) != set(VIEWS):
+            raise ValueError(f"unknown shares are stated for each of {', '.join(VIEWS)}")
+        return replace(exposure, unknown_shares={view: exposure.unknown_shares[view] for view in VIEWS})
 
 
 class Agreement(_Part):
@@ -143,7 +168,7 @@ class Agreement(_Part):
             found = cls.model_validate_json(data)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "document"
+            where = quoted(".".join(map(str, first["loc"]))) if first["loc"] else "document"
             raise AgreementError(
                 f"this is no {SCHEMA}: {where}: {first['msg']}; have the file sent again, by somebody with the same "
                 f"release of securekd ({version('securekd')})"

@@ -124,20 +124,22 @@ class Client(Party):
         return None
 
     def finish(self, told: Instruction, trained: Saved) -> None:
-        """Keep what a task gave; its event is in the ledger when this returns."""
-        self._store.put(self._name(told), trained)
+        """Keep what a task gave, the first time; its event is in the ledger when this returns."""
+        self._store.phase(self._name(told), lambda: trained)
         self._ledger.append([self.agreement.training_entry(self.member.name, told.round, told.exchange)])
 
     def join(self, told: Instruction, aggregator: Aggregator, who: Directory) -> Part:
         """Its part in the sum of what was asked, on its own terms.
 
         Raises:
-            RunError: It has not answered.
+            RunError: It has not answered, or has answered something else.
         """
         if not self._store.has(self._name(told)):
             raise RunError(f"{self.member.name} was not asked for {told.words}")
+        kept = self._store.get(self._name(told))
+        self._charge(told, kept)
         terms = terms_of(self.agreement, self.question(told.release_phase), told)
-        return aggregator.client(terms, who, self.identity, self.number, self.released(told))
+        return aggregator.client(terms, who, self.identity, self.number, kept.arrays["integers"])
 
     def say(self, told: Instruction) -> tuple[str, ...]:
         """What it says in the clear, which its ledger counts as unprotected.
@@ -232,23 +234,26 @@ class Client(Party):
             raise RunError(
                 f"{told.words} is one more than the {question.exchanges} that were agreed on; nothing was released"
             )
-        asked = told.digest.hex()
 
         def draw() -> Saved:
             answer = self.answer(told, question.knowledge)
             labels = (phase, self.member.name, told.round) + ((told.exchange,) if told.exchange > 1 else ())
             integers = question.release.draw(answer.vector, self.agreement.randomness.secret(*labels))
-            info = {"clipped": answer.clipped, "zeroed": answer.zeroed, "asked": asked}
+            info = {"clipped": answer.clipped, "zeroed": answer.zeroed, "asked": told.digest.hex()}
             return Saved(arrays={"integers": integers}, info=info)
 
-        kept = self._store.phase(self._name(told), draw)
+        self._charge(told, self._store.phase(self._name(told), draw))
+
+    def _charge(self, told: Instruction, kept: Saved) -> None:
+        """Have the ledger hold what an answer costs before it leaves; refuse one that answers another question."""
+        asked, question = told.digest.hex(), self.question(told.release_phase)
         if kept.info.get("asked", asked) != asked:
             raise RunError(
                 f"{self.member.name} has answered {told.words} already, and it was about something else: nothing was "
                 "released"
             )
         self._ledger.append(
-            question.release.entries(self.member.name, told.round, told.about.hex(), phase, told.exchange)
+            question.release.entries(self.member.name, told.round, told.about.hex(), told.release_phase, told.exchange)
         )
 
     def _announce(self, told: Instruction) -> None:
@@ -261,6 +266,8 @@ class Client(Party):
         needed = told.round - 1 if first else told.round
         if not 1 <= told.round <= self.agreement.settings.rounds:
             raise RunError(f"round {told.round} is none of the {self.agreement.settings.rounds} that were agreed on")
+        if told.exchange < 1:
+            raise RunError(f"exchange {told.exchange} is none: exchanges are counted from 1")
         if needed and not self._store.has(self._name(Instruction(needed, "train", b""))):
             raise RunError(
                 f"{self.member.name} is told to {told.words} before it has trained in round {needed}; have the earlier "

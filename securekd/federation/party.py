@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
-from securekd.data.examples import Examples
+from securekd.data.examples import Examples, transfer_digest
 from securekd.errors import AgreementError, RunError
 from securekd.federation.agreement import Agreement
 from securekd.federation.messages import Instruction
@@ -36,6 +36,12 @@ class Party:
         self.agreement = agreement
         self.strategy = strategy
         self.transfer = transfer
+        found = transfer_digest(transfer, agreement.classes).hex()
+        if found != agreement.transfer_sha256:
+            raise AgreementError(
+                f"the transfer set of {self.kind} has the digest {found[:16]}…, and {agreement.transfer_sha256[:16]}… "
+                "was agreed on; take the same rows in the same order, under the same settings"
+            )
         self.machine = machine
         self._questions = questions_of(agreement, strategy)
 

@@ -8,10 +8,9 @@ import numpy as np
 from securekd.federation.aggregation.seam import SERVER, Directory, Message, Part, ServerPart, Terms
 from securekd_protocols import Identity, LocalPolicy, MaskingClient, MaskingServer, Member, SessionParameters
 from securekd_protocols.masking.server import Outgoing
-from securekd_protocols.messages import Kind
 from securekd_protocols.parameters import NONCE_BYTES, hash_context
 from securekd_protocols.simulation import naming
-from securekd_protocols.states import ServerState, kind_of, stage_of
+from securekd_protocols.states import ClientState, ServerState, stage_of
 
 
 class MaskingAggregator:
@@ -64,12 +63,14 @@ def _roster(who: Directory) -> tuple[Member, ...]:
 
 class _Client:
     def __init__(self, client: MaskingClient, number: int, vector: np.ndarray) -> None:
-        self._client, self._number, self._vector = client, number, vector
+        self._client, self._number = client, number
+        self._vector: np.ndarray | None = vector
 
     def receive(self, message: Message) -> list[Message]:
-        if kind_of(message.data) is Kind.SHARE_DELIVERY:
+        if self._vector is not None and self._client.state is ClientState.SHARED:
             with naming(self._number):
                 self._client.submit(self._vector)  # not earlier, so that no more inputs are copied than need be
+            self._vector = None
         replies = self._client.receive(message.data)
         return [Message(self._number, SERVER, stage_of(reply).value, reply) for reply in replies]
 

@@ -5,7 +5,9 @@ import numpy as np
 from securekd.errors import AgreementError, RunError
 from securekd.federation.aggregation.seam import SERVER, Directory, Message, Part, ServerPart, Terms
 from securekd_protocols import Identity
-from securekd_protocols.errors import MalformedMessage, ReplayedMessage
+from securekd_protocols.errors import MalformedMessage, OutOfOrder, ReplayedMessage, UnknownSender
+from securekd_protocols.ring import check_vector
+from securekd_protocols.simulation import naming
 
 
 class PlainAggregator:
@@ -38,6 +40,8 @@ class _Client:
             raise AgreementError(
                 "the server wants a sum of something else than this client has agreed on; compare the agreements"
             )
+        with naming(self._number):
+            check_vector(self._vector, self._terms.values, self._terms.magnitude)  # in 4 bytes it would be another one
         return [Message(self._number, SERVER, "input", self._vector.astype(_kind(self._terms)).tobytes())]
 
 
@@ -53,6 +57,10 @@ class _Server:
 
     def receive(self, message: Message) -> list[Message]:
         kind = np.dtype(_kind(self._terms))
+        if not 0 <= message.sender < self._terms.clients:
+            raise UnknownSender(f"a release of {message.sender}, who is no client", "drop it")
+        if self._ended:
+            raise OutOfOrder(f"a release of client {message.sender} after the end", "drop it")
         if message.sender in self._got:
             raise ReplayedMessage(f"a second release of client {message.sender}", "drop it")
         if len(message.data) != kind.itemsize * self._terms.values:

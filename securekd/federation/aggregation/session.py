@@ -20,6 +20,7 @@ from securekd.federation.aggregation.seam import (
     Terms,
 )
 from securekd_protocols import Identity, RemoteProtocolError
+from securekd_protocols.errors import CallOutOfOrder, UnknownSender
 
 INPUTS = ("input", "masked_input")
 """The stages in which a client sends its release: one that falls silent does so there."""
@@ -56,9 +57,12 @@ def carry(
     refused: RemoteProtocolError | None = None
     while (result := server.result) is None:
         if not under_way:
-            under_way.extend(server.close())
+            try:
+                under_way.extend(server.close())
+            except CallOutOfOrder as error:  # nothing is left that it could do without
+                raise _without_sum(refused) from refused or error
             if not under_way and server.result is None:
-                raise RunError("the session has ended without a sum; run the round again") from refused
+                raise _without_sum(refused) from refused
             continue
         message = under_way.popleft()
         account.note(message)
@@ -70,6 +74,9 @@ def carry(
             refused = error
             continue
         for reply in replies:
+            if reply.sender != message.recipient:
+                refused = UnknownSender(f"{message.recipient} speaks as {reply.sender}", "drop the message")
+                continue
             if reply.sender >= 0 and names[reply.sender] in silent and reply.stage in INPUTS:
                 gone.add(reply.sender)
                 break
@@ -128,6 +135,11 @@ def refuse_too_few(survivors: int, terms: Terms) -> None:
             f"{survivors} of {terms.clients} clients survived round {terms.round_number}, "
             f"and {terms.threshold} are needed"
         )
+
+
+def _without_sum(refused: RemoteProtocolError | None) -> RunError:
+    why = f" (the last message that was refused: {refused.what})" if refused else ""
+    return RunError(f"the session has ended without a sum{why}; run the round again")
 
 
 class _Account:
