@@ -48,46 +48,16 @@ def carry(
         witness: of every byte string that the server gets.
 
     Raises:
-        ProtocolError, RunError: The session ends without a sum.
+        RunError: The session ends without a sum.
+        LocalProtocolError: A vector is not as was agreed.
     """
     begin = time.monotonic()
-    account = _Account(names)
-    gone: set[int] = set()
-    under_way = deque(server.begin())
-    refused: RemoteProtocolError | None = None
-    while (result := server.result) is None:
-        if not under_way:
-            try:
-                under_way.extend(server.close())
-            except CallOutOfOrder as error:  # nothing is left that it could do without
-                raise _without_sum(refused) from refused or error
-            if not under_way and server.result is None:
-                raise _without_sum(refused) from refused
-            continue
-        message = under_way.popleft()
-        account.note(message)
-        if message.recipient in gone or message.recipient not in parts:
-            continue
-        try:
-            replies = parts[message.recipient].receive(message)
-        except RemoteProtocolError as error:
-            refused = error
-            continue
-        for reply in replies:
-            if reply.sender != message.recipient:
-                refused = UnknownSender(f"{message.recipient} speaks as {reply.sender}", "drop the message")
-                continue
-            if reply.sender >= 0 and names[reply.sender] in silent and reply.stage in INPUTS:
-                gone.add(reply.sender)
-                break
-            account.note(reply)
-            if witness is not None:
-                witness(reply.data)
-            try:
-                under_way.extend(server.receive(reply))
-            except RemoteProtocolError as error:
-                refused = error
-    total, survivors = result
+    wire = _Wire(server, parts, names, frozenset(silent), witness)
+    try:
+        total, survivors = wire.run()
+    except RemoteProtocolError as error:
+        raise RunError(f"{error}; run the round again") from error
+    account = wire.account
     return Aggregate(
         total,
         tuple(names[i] for i in survivors),
@@ -96,6 +66,74 @@ def carry(
         account.decryptor,
         time.monotonic() - begin,
     )
+
+
+class _Wire:
+    """What is under way between the parts, in the order in which it was sent."""
+
+    def __init__(
+        self,
+        server: ServerPart,
+        parts: Mapping[int, Part],
+        names: Sequence[str],
+        silent: Collection[str],
+        witness: Witness | None,
+    ) -> None:
+        self.account = _Account(names)
+        self._server = server
+        self._parts = parts
+        self._names = names
+        self._silent = silent
+        self._witness = witness
+        self._gone: set[int] = set()
+        self._refused: RemoteProtocolError | None = None
+
+    def run(self) -> tuple[np.ndarray, tuple[int, ...]]:
+        under_way = deque(self._server.begin())
+        while (result := self._server.result) is None:
+            under_way.extend(self._deliver(under_way.popleft()) if under_way else self._close())
+        return result
+
+    def _close(self) -> Sequence[Message]:
+        """Have the server go on with what it has."""
+        try:
+            outgoing = self._server.close()
+        except CallOutOfOrder as error:  # nothing is left that it could do without
+            raise self._without_sum() from self._refused or error
+        if not outgoing and self._server.result is None:
+            raise self._without_sum() from self._refused
+        return outgoing
+
+    def _deliver(self, message: Message) -> list[Message]:
+        """Bring one message, and the answers to the server; give what the server sends then."""
+        self.account.note(message)
+        recipient = message.recipient
+        if recipient in self._gone or recipient not in self._parts:
+            return []
+        outgoing: list[Message] = []
+        for reply in self._received(self._parts[recipient], message):
+            if reply.sender != recipient:
+                self._refused = UnknownSender(f"{recipient} speaks as {reply.sender}", "drop the message")
+                continue
+            if recipient >= 0 and self._names[recipient] in self._silent and reply.stage in INPUTS:
+                self._gone.add(recipient)
+                break
+            self.account.note(reply)
+            if self._witness is not None:
+                self._witness(reply.data)
+            outgoing.extend(self._received(self._server, reply))
+        return outgoing
+
+    def _received(self, part: Part, message: Message) -> Sequence[Message]:
+        try:
+            return part.receive(message)
+        except RemoteProtocolError as error:
+            self._refused = error
+            return ()
+
+    def _without_sum(self) -> RunError:
+        why = f" (the last message that was refused: {self._refused.what})" if self._refused else ""
+        return RunError(f"the session has ended without a sum{why}; run the round again")
 
 
 def add_up(
@@ -135,11 +173,6 @@ def refuse_too_few(survivors: int, terms: Terms) -> None:
             f"{survivors} of {terms.clients} clients survived round {terms.round_number}, "
             f"and {terms.threshold} are needed"
         )
-
-
-def _without_sum(refused: RemoteProtocolError | None) -> RunError:
-    why = f" (the last message that was refused: {refused.what})" if refused else ""
-    return RunError(f"the session has ended without a sum{why}; run the round again")
 
 
 class _Account:

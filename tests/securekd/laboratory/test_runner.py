@@ -183,7 +183,7 @@ def test_neither_keys_nor_noise_are_stored(out: Path) -> None:
         if path.name.startswith("release"):
             assert set(saved.arrays) == {"integers"}
             assert set(saved.info) == {"clipped", "zeroed", "asked"}
-                assert bytes.fromhex(saved.info["asked"])  # a digest of what everybody was told
+            assert bytes.fromhex(saved.info["asked"])  # a digest of what everybody was told
         if path.name.startswith("aggregate"):
             assert set(saved.arrays) == {"total"}
             assert set(saved.info) == {"survivors", "upload", "download", "decryptor"}
