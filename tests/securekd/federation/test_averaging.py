@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from securekd.federation.averaging import GlobalModel
 
 from securekd.checkpoint import PhaseStore
 from securekd.errors import MixedArchitecturesError, ModelError, RunError, SettingError
-from securekd.federation.averaging import GlobalModel
 from securekd.knowledge.weights import WeightUpdateShape, set_trainable_weights, trainable_weights, weight_update
 from securekd.laboratory.plan import make_plan
 from securekd.laboratory.preview import preview

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from securekd.checkpoint import Saved
-from securekd.errors import RunError
 from securekd.federation.consensus import Known, consensus_of, winners
 from securekd.federation.rounds import release
 from securekd.federation.strategy import scores
+
+from securekd.checkpoint import Saved
+from securekd.errors import RunError
 from securekd.laboratory.plan import make_plan
 from securekd.laboratory.runner import run
 from securekd.learning.tasks import network_of, state_of
