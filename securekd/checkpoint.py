@@ -62,7 +62,7 @@ class PhaseStore:
         from safetensors.numpy import save
 
         about = json.dumps({"info": saved.info, "seconds": saved.seconds})
-        arrays = {key: np.ascontiguousarray(value) for key, value in saved.arrays.items()}
+        arrays = {key: np.asarray(value, order="C") for key, value in saved.arrays.items()}  # keeps a number a number
         write_atomically(self._path(name), save(arrays, metadata={"phase": about}), private=True)
         self._on_done(name, saved)
         return saved
