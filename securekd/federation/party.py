@@ -1,6 +1,6 @@
 """What both sides of a federation are: somebody who has agreed, and has what everybody has."""
 
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar
 
 from securekd.data.examples import Examples
 from securekd.errors import AgreementError, RunError
@@ -11,9 +11,11 @@ from securekd.knowledge.questions import Question
 from securekd.learning.tasks import Lesson, Machine
 from securekd.privacy.release import ReleasePhase
 
-WHOSE = dict.fromkeys(("member", "examples", "weights", "private_task", "logits"), "a client's") | dict.fromkeys(
-    ("played", "features", "public_task", "train", "ask", "hear", "learn", "keep"), "the server's"
+_A_CLIENTS = (
+    "member number examples key weights private_task logits answer entries trained noted released finish join say"
 )
+_THE_SERVERS = "played features public_task train ask hear learn keep receive part"
+WHOSE = dict.fromkeys(_A_CLIENTS.split(), "a client's") | dict.fromkeys(_THE_SERVERS.split(), "the server's")
 """Whose each thing is that one side has and the other has not."""
 
 
@@ -41,8 +43,10 @@ class Party:
 
     if not TYPE_CHECKING:  # a type checker knows what is there
 
-        def __getattr__(self, name: str) -> NoReturn:
+        def __getattr__(self, name: str) -> object:
             """Say whose it is that a half was reading."""
+            if hasattr(type(self), name):  # it is here, and computing it fails
+                return object.__getattribute__(self, name)
             whose = f": it is {WHOSE[name]}" if name in WHOSE else ""
             raise AttributeError(f"{self.kind} has no {name!r}{whose}")
 

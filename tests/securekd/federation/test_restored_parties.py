@@ -26,6 +26,8 @@ from securekd.privacy.release import ReleasePlan
 from tests.securekd.federation.test_reach import STRATEGIES, tiny
 
 CLIENTS, EVERYBODY = (0, 1, 2), (SERVER, 0, 1, 2)
+OTHERS = [pytest.param((number,), marks=pytest.mark.slow) for number in (0, 2)]
+ONE_AFTER_THE_OTHER = [(1,), (SERVER,), CLIENTS, EVERYBODY, *OTHERS]
 
 
 class Lost(Exception):
@@ -247,12 +249,7 @@ def draws(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
 Undisturbed = Callable[[str], tuple[Plan, dict[str, object]]]
 
 
-@pytest.mark.parametrize(
-    "doomed",
-    [*(pytest.param((number,), marks=[pytest.mark.slow] * (number != 1)) for number in CLIENTS)]
-    + [(SERVER,), CLIENTS, EVERYBODY],
-    ids=str,
-)
+@pytest.mark.parametrize("doomed", ONE_AFTER_THE_OTHER, ids=str)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_lost_between_any_two_messages(
     strategy: str,
