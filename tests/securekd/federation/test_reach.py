@@ -72,9 +72,9 @@ def plans() -> Callable[..., Plan]:
     return plan
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def pool() -> Iterator[Perform]:
-    """Two real worker processes."""
+    """Two real worker processes; this one has a single thread meanwhile."""
     with performer(2, 3) as perform:
         yield perform
 

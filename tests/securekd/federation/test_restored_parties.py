@@ -14,11 +14,13 @@ from securekd.checkpoint import PhaseStore, Saved
 from securekd.federation.aggregation.seam import SERVER, Aggregate, Directory, Message, Part
 from securekd.federation.aggregation.session import carry
 from securekd.federation.carrier import play
+from securekd.federation.client import Client
 from securekd.federation.messages import Instruction
 from securekd.federation.server import Server
-from securekd.laboratory.parties import Parties, client, parties, refuse_disagreement
+from securekd.laboratory.parties import client, parties, refuse_disagreement
 from securekd.laboratory.plan import Plan, make_plan
 from securekd.laboratory.shared import task_key
+from securekd.learning.parallel import performer
 from securekd.learning.tasks import TrainTask
 from securekd.learning.tasks import perform as train
 from securekd.privacy.ledger import Ledger
@@ -66,8 +68,13 @@ class Fragile:
         self.plan, self.folder, self.trained = plan, folder, trained
         self.doomed, self._at = frozenset(doomed), at
         self.places: dict[tuple[object, ...], None] = {}
-        fresh = self._fresh()
-        self.server, self.clients = fresh.server, list(fresh.clients)
+        self.server = self._server()
+        self.clients = [client(plan, one, folder / "state") for one in plan.clients]
+
+    @property
+    def left(self) -> dict[str, object]:
+        """What is there at the end."""
+        return left(self.plan, self.folder, self.server, self.clients)
 
     def play(self) -> "Fragile":
         """All rounds, whatever happens."""
@@ -78,7 +85,7 @@ class Fragile:
                     play(self.server, number, self, self.perform)
                 return self
             except (ServerLost, Killed):
-                self.server = self._fresh().server
+                self.server = self._server()
             except Lost:
                 continue
 
@@ -169,10 +176,11 @@ class Fragile:
     def _restore(self, number: int) -> None:
         self.clients[number] = client(self.plan, self.plan.clients[number], self.folder / "state")
 
-    def _fresh(self) -> Parties:
-        """Everybody as the folder has them."""
-        ledger = Ledger(self.folder / "ledger.json", noise="seeded", delta=self.plan.agreement.delta)
-        return parties(self.plan, self.folder, self.trained, lambda name, saved: None, ledger)
+    def _server(self) -> Server:
+        """The server as its folder has it."""
+        plan, ledger = self.plan, Ledger(self.folder / "ledger.json", noise="seeded", delta=self.plan.agreement.delta)
+        store = PhaseStore(self.folder / "state")
+        return Server(plan.agreement, plan.strategy, plan.data.transfer, plan.machine, store, ledger)
 
 
 class _Frames:
@@ -189,21 +197,28 @@ class _Frames:
         return getattr(self._part, name)
 
 
-def left(fragile: Fragile) -> dict[str, object]:
+def left(plan: Plan, folder: Path, server: Server, clients: Sequence[Client]) -> dict[str, object]:
     """All that a federation leaves: the same, whoever was lost on the way."""
-    server, folder = fragile.server, fragile.folder
-    refuse_disagreement(
-        Ledger(folder / "ledger.json", noise="seeded", delta=fragile.plan.agreement.delta), fragile.clients
-    )
-    files = {path.name: path.read_bytes() for path in [folder / "ledger.json", *(folder / "state").glob("ledger.*")]}
+    refuse_disagreement(Ledger(folder / "ledger.json", noise="seeded", delta=plan.agreement.delta), clients)
+    files: dict[str, object] = {
+        path.name: path.read_bytes() for path in [folder / "ledger.json", *(folder / "state").glob("ledger.*")]
+    }
     for one in server.played:
         files |= {f"student {one.number} {name}": value.tobytes() for name, value in one.ended.student.items()}
         for asked, summed in one.sums:
             files[f"sum of {asked.words}"] = (summed.total.tobytes(), summed.survivors)
             files[f"asked in {asked.words}"] = asked.digest
-            for one_of_them in fragile.clients:
+            for one_of_them in clients:
                 files[f"{one_of_them.member.name} in {asked.words}"] = one_of_them.released(asked).tobytes()
     return files
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody pulls the plug here, and two threads for a model this small are slower than one."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    with performer(1, 1):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -221,12 +236,11 @@ def undisturbed(
     def of(strategy: str) -> tuple[Plan, dict[str, object]]:
         if strategy not in made:
             plan, folder = make_plan(tiny(strategy)), tmp_path_factory.mktemp(strategy)
-            everybody = Fragile(plan, folder, trained, ())._fresh()
+            ledger = Ledger(folder / "ledger.json", noise="seeded", delta=plan.agreement.delta)
+            everybody = parties(plan, folder, trained, lambda name, saved: None, ledger)
             for number in (1, 2):
                 play(everybody.server, number, everybody.carrier, trained)
-            fragile = Fragile(plan, folder, trained, ())
-            fragile.server = everybody.server
-            made[strategy] = plan, left(fragile)
+            made[strategy] = plan, left(plan, folder, everybody.server, everybody.clients)
         return made[strategy]
 
     return of
@@ -262,7 +276,7 @@ def test_lost_between_any_two_messages(
     plan, expected = undisturbed(strategy)
     draws.clear()
     fragile = Fragile(plan, tmp_path, trained, doomed).play()
-    assert left(fragile) == expected
+    assert fragile.left == expected
     sums = 2 * len(plan.questions)
     assert draws[0] == 3 * sums
     frames = sum(len(place) == 4 for place in fragile.places)
@@ -271,8 +285,11 @@ def test_lost_between_any_two_messages(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("doomed", [(0,), (SERVER,), EVERYBODY], ids=str)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("strategy", "doomed"),
+    [("distil", (0,)), ("distil", (SERVER,)), ("pate", EVERYBODY), ("fedavg", (SERVER,))],
+    ids=str,
+)
 def test_lost_once_at_each_place(
     strategy: str,
     doomed: Sequence[int],
@@ -285,7 +302,7 @@ def test_lost_once_at_each_place(
     draws.clear()
     places = len(Fragile(plan, tmp_path / "all", trained, doomed).play().places)
     for at in range(places):
-        assert left(Fragile(plan, tmp_path / str(at), trained, doomed, at).play()) == expected, at
+        assert Fragile(plan, tmp_path / str(at), trained, doomed, at).play().left == expected, at
     assert draws[0] == (places + 1) * 3 * 2 * len(plan.questions)
 
 
@@ -311,7 +328,7 @@ def test_lost_after_each_write_and_before_the_next(
         monkeypatch.setattr(module, "write_atomically", write)
     fragile = Fragile(plan, tmp_path, trained, ()).play()
     monkeypatch.undo()
-    assert left(fragile) == expected
+    assert fragile.left == expected
     assert draws[0] == 3 * 2 * len(plan.questions)
     assert {name: count for name, count in written.items() if count > 1 and not name.startswith("ledger")} == {}
 
