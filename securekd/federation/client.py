@@ -114,6 +114,11 @@ class Client(Party):
             if self._store.has(self._name(told)):
                 self._announce(told)
                 return None
+            if told.exchange > self.agreement.trainings:
+                raise RunError(
+                    f"{told.words} is one more than the {self.agreement.trainings} that were agreed on; nothing was "
+                    "trained"
+                )
             return self.strategy.client.train(self, told)
         if self.about(told) != told.about:
             raise AgreementError(

@@ -6,9 +6,11 @@ from securekd.data.examples import Examples
 from securekd.errors import AgreementError, RunError
 from securekd.federation.agreement import Agreement
 from securekd.federation.messages import Instruction
-from securekd.federation.strategies.seam import Strategy
-from securekd.knowledge.questions import Question
+from securekd.federation.strategies.seam import Strategy, trainings_of
+from securekd.knowledge.questions import Question, Wanted
 from securekd.learning.tasks import Lesson, Machine
+from securekd.privacy.events import Unit
+from securekd.privacy.mechanisms import Bounds
 from securekd.privacy.release import ReleasePhase
 
 _A_CLIENTS = (
@@ -92,12 +94,22 @@ def questions_of(agreement: Agreement, strategy: Strategy) -> dict[ReleasePhase,
     wanted = {w.phase: w for w in strategy.asks(agreement.settings, agreement.shape, agreement.transfer)}
     stated = {a.phase: a for a in agreement.asked}
     found: dict[ReleasePhase, Question] = {}
+    if trainings_of(strategy) != agreement.trainings:
+        raise AgreementError(
+            f"the agreement has clients train {agreement.trainings} times in a round, and strategy "
+            f"{agreement.settings.strategy!r} {trainings_of(strategy)} times; have it made anew, and let everybody run "
+            "the same code"
+        )
     for phase in wanted.keys() | stated.keys():
         want, said = wanted.get(phase), stated.get(phase)
-        if want is None or said is None or (want.knowledge.bounds, want.exchanges) != (said.bounds, said.exchanges):
+        if want is None or said is None or _stated(want) != (said.bounds, said.exchanges, said.unit):
             raise AgreementError(
                 f"the agreement does not state what strategy {agreement.settings.strategy!r} asks here in the phase "
                 f"{phase!r}; have it made anew, and let everybody run the same code"
             )
         found[phase] = Question(phase, want.knowledge, agreement.release(said), want.exchanges)
     return found
+
+
+def _stated(want: Wanted) -> tuple[Bounds, int, Unit]:
+    return want.knowledge.bounds, want.exchanges, want.unit

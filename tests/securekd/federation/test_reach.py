@@ -52,7 +52,7 @@ def tiny(strategy: str = "distil", **changes: Any) -> Experiment:
             "training": {"epochs": 2, "sampling_rate": 0.5, "digest_epochs": 1},
             "privacy": {"delta": 1e-3, "epsilon": 50.0},
         }
-        | STRATEGIES[strategy]
+        | STRATEGIES.get(strategy, {})
         | changes
         | {"student": student}
     )

@@ -62,11 +62,16 @@ class Fragile:
     """Brings messages between parties, of whom some are lost before and after each."""
 
     def __init__(
-        self, plan: Plan, folder: Path, trained: Trained, doomed: Sequence[int], at: int | None = None
+        self,
+        plan: Plan,
+        folder: Path,
+        trained: Trained,
+        doomed: Sequence[int],
+        only: Callable[[int, tuple[object, ...]], bool] = lambda number, place: True,
     ) -> None:
-        """Lose the doomed (clients by number, or the server) everywhere once, or only at the place of a number."""
+        """Lose the doomed (clients by number, or the server) once at every place, or only at some."""
         self.plan, self.folder, self.trained = plan, folder, trained
-        self.doomed, self._at = frozenset(doomed), at
+        self.doomed, self._only = frozenset(doomed), only
         self.places: dict[tuple[object, ...], None] = {}
         self.server = self._server()
         self.clients = [client(plan, one, folder / "state") for one in plan.clients]
@@ -171,7 +176,7 @@ class Fragile:
         if place in self.places or not self.doomed:
             return False
         self.places[place] = None
-        return self._at is None or self._at == len(self.places) - 1
+        return self._only(len(self.places) - 1, place)
 
     def _restore(self, number: int) -> None:
         self.clients[number] = client(self.plan, self.plan.clients[number], self.folder / "state")
@@ -302,7 +307,10 @@ def test_lost_once_at_each_place(
     draws.clear()
     places = len(Fragile(plan, tmp_path / "all", trained, doomed).play().places)
     for at in range(places):
-        assert Fragile(plan, tmp_path / str(at), trained, doomed, at).play().left == expected, at
+        assert (
+            Fragile(plan, tmp_path / str(at), trained, doomed, lambda number, place, at=at: number == at).play().left
+            == expected
+        ), at
     assert draws[0] == (places + 1) * 3 * 2 * len(plan.questions)
 
 
