@@ -114,7 +114,7 @@ class Client(Party):
             if self._store.has(self._name(told)):
                 self._announce(told)
                 return None
-            if told.exchange > self.agreement.trainings:
+            if not 1 <= told.exchange <= self.agreement.trainings:
                 raise RunError(
                     f"{told.words} is one more than the {self.agreement.trainings} that were agreed on; nothing was "
                     "trained"

@@ -19,6 +19,7 @@ import torch
 
 from securekd.checkpoint import PhaseStore, Saved
 from securekd.data.examples import Examples
+from securekd.errors import RunError
 from securekd.federation.aggregation.seam import Aggregator, Directory, Message, Part, ServerPart, Terms
 from securekd.federation.carrier import play
 from securekd.federation.client import Client
@@ -243,6 +244,23 @@ def stopped(pool: ProcessPoolExecutor) -> Iterator[None]:
     finally:
         for worker in workers:
             os.kill(worker, signal.SIGCONT)
+
+
+def test_nor_through_files_that_lie_beside_its_own(plans: Callable[..., Plan], tmp_path: Path) -> None:
+    everybody = build(plans(), tmp_path)
+    play(everybody.server, 1, everybody.carrier, lambda todo: map(train, todo))
+    names = [path.name.removesuffix(".safetensors") for path in (tmp_path / "state").glob("*.safetensors")]
+    assert len(names) == 2 * 3 + 2
+    for party in (everybody.server, *everybody.clients):
+        for name in names:
+            key = name.rpartition(".")[2]
+            if key == party.key if isinstance(party, Client) else not key.startswith("client"):
+                party._store.get(name)
+                continue
+            with pytest.raises(RunError, match=f"the phase '{name}' is another party's"):
+                party._store.get(name)
+    with pytest.raises(RunError, match="'train.1.client-01' is another party's"):
+        everybody.server.keep("train.1.client-01", lambda: {})
 
 
 # ---- the walk finds what is there to be found ----

@@ -17,7 +17,7 @@ from securekd.federation.carrier import play
 from securekd.federation.client import Client
 from securekd.federation.messages import Instruction
 from securekd.federation.server import Server
-from securekd.laboratory.parties import client, parties, refuse_disagreement
+from securekd.laboratory.parties import client, parties, refuse_disagreement, server
 from securekd.laboratory.plan import Plan, make_plan
 from securekd.laboratory.shared import task_key
 from securekd.learning.parallel import performer
@@ -182,10 +182,8 @@ class Fragile:
         self.clients[number] = client(self.plan, self.plan.clients[number], self.folder / "state")
 
     def _server(self) -> Server:
-        """The server as its folder has it."""
-        plan, ledger = self.plan, Ledger(self.folder / "ledger.json", noise="seeded", delta=self.plan.agreement.delta)
-        store = PhaseStore(self.folder / "state")
-        return Server(plan.agreement, plan.strategy, plan.data.transfer, plan.machine, store, ledger)
+        ledger = Ledger(self.folder / "ledger.json", noise="seeded", delta=self.plan.agreement.delta)
+        return server(self.plan, self.folder / "state", ledger)
 
 
 class _Frames:
@@ -292,7 +290,7 @@ def test_lost_between_any_two_messages(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "doomed"),
-    [("distil", (0,)), ("distil", (SERVER,)), ("pate", EVERYBODY), ("fedavg", (SERVER,))],
+    [("distil", (0,)), ("distil", (SERVER,)), ("pate", EVERYBODY), ("fedavg", (SERVER,)), ("fedavg", EVERYBODY)],
     ids=str,
 )
 def test_lost_once_at_each_place(
