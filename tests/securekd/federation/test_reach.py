@@ -20,9 +20,12 @@ import torch
 from securekd.checkpoint import PhaseStore, Saved
 from securekd.data.examples import Examples
 from securekd.errors import RunError
+from securekd.federation.aggregation.masking import MaskingAggregator
 from securekd.federation.aggregation.seam import Aggregator, Directory, Message, Part, ServerPart, Terms
 from securekd.federation.carrier import play
 from securekd.federation.client import Client
+from securekd.federation.strategies.distil import Distil
+from securekd.federation.strategies.labels import LabelClient
 from securekd.laboratory.parties import Parties, parties
 from securekd.laboratory.plan import Plan, make_plan
 from securekd.learning.parallel import performer
@@ -386,3 +389,47 @@ def test_a_cache_of_a_module_or_a_class_is_found(
     remembered = cache(lambda number: everybody.clients[number].examples.inputs)
     monkeypatch.setattr("securekd.checkpoint.remembered", remembered, raising=False)
     assert len(found(module_globals("securekd"), inputs)) == 3  # its closure holds them all
+
+
+class Remembering(MaskingAggregator):
+    """An aggregator whose server's part has the vectors of the clients' parts within reach."""
+
+    def __init__(self) -> None:
+        self.vectors: list[np.ndarray] = []
+
+    def client(self, terms: Terms, who: Directory, identity: Identity, number: int, vector: np.ndarray) -> Part:
+        self.vectors.append(vector)
+        return super().client(terms, who, identity, number, vector)
+
+    def server(self, terms: Terms, who: Directory, identity: Identity) -> ServerPart:
+        part = super().server(terms, who, identity)
+        part.aggregator = self  # type: ignore[attr-defined]
+        return part
+
+
+class Gossiping(LabelClient):
+    """A half, which everybody shares, that remembers what it has answered."""
+
+    def __init__(self) -> None:
+        self.answers: list[Client] = []
+
+    def answer(self, client: Any, asked: Any, knowledge: Any) -> Any:
+        self.answers.append(client)
+        return super().answer(client, asked, knowledge)
+
+
+class GossipingDistil(Distil):
+    """Both halves."""
+
+    def __init__(self) -> None:
+        self.client = Gossiping()
+
+
+@pytest.mark.parametrize(
+    ("changes", "when"), [({"aggregator": Remembering()}, "a sum"), ({"strategy": GossipingDistil()}, "training")]
+)
+def test_parts_that_pass_something_on_are_found_out_in_a_round(
+    changes: dict[str, Any], when: str, plans: Callable[..., Plan], tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError, match=when):
+        watched(replace(plans(), **changes), tmp_path, lambda todo: map(train, todo))
