@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from securekd.errors import RunError
 from securekd.files import write_atomically, writing
 
 Arrays = Mapping[str, np.ndarray]
@@ -36,13 +37,25 @@ class Saved:
 class PhaseStore:
     """A folder with one file for each finished phase."""
 
-    def __init__(self, folder: Path, on_done: Callable[[str, Saved], None] = lambda name, saved: None) -> None:
-        """Use `folder` (made if missing); `on_done` hears of every phase, computed or found."""
+    def __init__(
+        self,
+        folder: Path,
+        on_done: Callable[[str, Saved], None] = lambda name, saved: None,
+        owns: Callable[[str], bool] = lambda name: True,
+    ) -> None:
+        """Use a folder.
+
+        Args:
+            folder: made if missing.
+            on_done: hears of every phase, computed or found.
+            owns: which phases may be looked at through this object, where several parties share a folder.
+        """
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder.chmod(0o700)
         self._folder = folder
         self._on_done = on_done
+        self._owns = owns
 
     def has(self, name: str) -> bool:
         """Whether the phase is done."""
@@ -87,4 +100,6 @@ class PhaseStore:
         return total
 
     def _path(self, name: str) -> Path:
+        if not self._owns(name):
+            raise RunError(f"the phase {name!r} is another party's; take another name")
         return self._folder / f"{name}.safetensors"

@@ -137,6 +137,7 @@ class Agreement(_Part):
         threshold: fewest survivors whose sum is opened.
         dp: DP-SGD of one round; None without.
         asked: what is asked in a round.
+        trainings: of each client in a round.
     """
 
     schema_: Literal["securekd.agreement/1"] = Field(SCHEMA, alias="schema")
@@ -150,6 +151,7 @@ class Agreement(_Part):
     threshold: int = Field(ge=1)
     dp: DpSgdPlan | None
     asked: tuple[Asked, ...]
+    trainings: int = Field(1, ge=1)
 
     @cached_property
     def encoded(self) -> bytes:

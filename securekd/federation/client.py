@@ -114,6 +114,11 @@ class Client(Party):
             if self._store.has(self._name(told)):
                 self._announce(told)
                 return None
+            if not 1 <= told.exchange <= self.agreement.trainings:
+                raise RunError(
+                    f"{told.words} is one more than the {self.agreement.trainings} that were agreed on; nothing was "
+                    "trained"
+                )
             return self.strategy.client.train(self, told)
         if self.about(told) != told.about:
             raise AgreementError(
@@ -132,27 +137,30 @@ class Client(Party):
         """Its part in the sum of what was asked, on its own terms.
 
         Raises:
-            RunError: It has not answered, or has answered something else.
+            RunError: It has not answered, or it was asked about something else.
         """
         if not self._store.has(self._name(told)):
             raise RunError(f"{self.member.name} was not asked for {told.words}")
-        kept = self._store.get(self._name(told))
-        self._charge(told, kept)
+        answered = self._store.get(self._name(told))
+        self._charge(told, answered)
         terms = terms_of(self.agreement, self.question(told.release_phase), told)
-        return aggregator.client(terms, who, self.identity, self.number, kept.arrays["integers"])
+        return aggregator.client(terms, who, self.identity, self.number, answered.arrays["integers"])
 
     def say(self, told: Instruction) -> tuple[str, ...]:
         """What it says in the clear, which its ledger counts as unprotected.
 
         Raises:
-            RunError: The strategy has clients say nothing.
+            RunError: The strategy has clients say nothing, or the same was asked about something else.
         """
         refuse_others(self.agreement, told.agreement, "the server")
         self._refuse_early(told)
         half = self.strategy.client
         if not isinstance(half, Speaking):
             raise RunError(f"strategy {self.agreement.settings.strategy!r} has clients say nothing in the clear")
-        saved = self._store.phase(self._name(told), lambda: Saved(info={"said": list(half.say(self, told))}))
+        saved = self._store.phase(
+            self._name(told), lambda: Saved(info={"said": list(half.say(self, told)), **self._notes(told)})
+        )
+        self._refuse_another(told, saved)
         self._ledger.append([self.agreement.said_entry(self.member.name, told.round, told.exchange)])
         return tuple(saved.info["said"])
 
@@ -160,10 +168,8 @@ class Client(Party):
 
     def weights(self, told: Instruction) -> Arrays | None:
         """Of its model, as the latest training before an instruction left them; None before the first."""
-        until = (told.round, told.exchange - (told.phase == "train"))
-        trained = [(e.round, e.exchange) for e in self._ledger.entries if e.phase == "train"]
-        earlier = [which for which in trained if which <= until]
-        return self.trained(*max(earlier)) if earlier else None
+        which = self._latest_training(told)
+        return self.trained(*which) if which else None
 
     def private_task(self, *name: str | int, state: Arrays | None, lessons: tuple[Lesson, ...] = ()) -> TrainTask:
         """Training on its own records, with the federation's DP-SGD if there is one."""
@@ -237,24 +243,40 @@ class Client(Party):
 
         def draw() -> Saved:
             answer = self.answer(told, question.knowledge)
-            labels = (phase, self.member.name, told.round) + ((told.exchange,) if told.exchange > 1 else ())
-            integers = question.release.draw(answer.vector, self.agreement.randomness.secret(*labels))
-            info = {"clipped": answer.clipped, "zeroed": answer.zeroed, "asked": told.digest.hex()}
+            secret = self.agreement.randomness.secret(phase, self.member.name, *told.labels)
+            integers = question.release.draw(answer.vector, secret)
+            info = {"clipped": answer.clipped, "zeroed": answer.zeroed, **self._notes(told)}
             return Saved(arrays={"integers": integers}, info=info)
 
         self._charge(told, self._store.phase(self._name(told), draw))
 
-    def _charge(self, told: Instruction, kept: Saved) -> None:
-        """Have the ledger hold what an answer costs before it leaves; refuse one that answers another question."""
-        asked, question = told.digest.hex(), self.question(told.release_phase)
-        if kept.info.get("asked", asked) != asked:
+    def _charge(self, told: Instruction, answered: Saved) -> None:
+        """Have an answer in the ledger, before it leaves."""
+        self._refuse_another(told, answered)
+        release, phase = self.question(told.release_phase).release, told.release_phase
+        self._ledger.append(release.entries(self.member.name, told.round, told.about.hex(), phase, told.exchange))
+
+    def _notes(self, told: Instruction) -> dict[str, object]:
+        """What is noted beside an answer: what was asked, and which training it comes from."""
+        return {"asked": told.digest.hex(), "trained": self._latest_training(told)}
+
+    def _refuse_another(self, told: Instruction, answered: Saved) -> None:
+        """Refuse to give an answer to something else than it was."""
+        asked = told.digest.hex()
+        if answered.info.get("asked", asked) != asked:
             raise RunError(
                 f"{self.member.name} has answered {told.words} already, and it was about something else: nothing was "
                 "released"
             )
-        self._ledger.append(
-            question.release.entries(self.member.name, told.round, told.about.hex(), told.release_phase, told.exchange)
-        )
+
+    def _latest_training(self, told: Instruction) -> tuple[int, int] | None:
+        """Round and exchange of the training before an instruction, as noted where it was answered already."""
+        if told.phase != "train" and self._store.has(self._name(told)):
+            noted = self._store.get(self._name(told)).info.get("trained")
+            if noted:
+                return noted[0], noted[1]
+        trained = [(e.round, e.exchange) for e in self._ledger.entries if e.phase == "train"]
+        return max((one for one in trained if one[0] <= told.round), default=None)
 
     def _announce(self, told: Instruction) -> None:
         self._store.phase(self._name(told), Saved)

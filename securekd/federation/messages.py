@@ -67,6 +67,11 @@ class Instruction:
         return self.phase
 
     @property
+    def labels(self) -> tuple[int, ...]:
+        """What tells its randomness from that of others of its phase: its round, and its exchange after the first."""
+        return (self.round, self.exchange) if self.exchange > 1 else (self.round,)
+
+    @property
     def words(self) -> str:
         """Which one it is, for an error."""
         return f"{self.phase} of round {self.round}{f', exchange {self.exchange}' if self.exchange > 1 else ''}"

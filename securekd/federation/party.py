@@ -1,19 +1,23 @@
 """What both sides of a federation are: somebody who has agreed, and has what everybody has."""
 
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar
 
 from securekd.data.examples import Examples, transfer_digest
 from securekd.errors import AgreementError, RunError
 from securekd.federation.agreement import Agreement
 from securekd.federation.messages import Instruction
-from securekd.federation.strategies.seam import Strategy
-from securekd.knowledge.questions import Question
+from securekd.federation.strategies.seam import Strategy, trainings_of
+from securekd.knowledge.questions import Question, Wanted
 from securekd.learning.tasks import Lesson, Machine
+from securekd.privacy.events import Unit
+from securekd.privacy.mechanisms import Bounds
 from securekd.privacy.release import ReleasePhase
 
-WHOSE = dict.fromkeys(("member", "examples", "weights", "private_task", "logits"), "a client's") | dict.fromkeys(
-    ("played", "features", "public_task", "train", "ask", "hear", "learn", "keep"), "the server's"
+_A_CLIENTS = (
+    "member number examples key weights private_task logits answer entries trained noted released finish join say"
 )
+_THE_SERVERS = "played features public_task train ask hear learn keep receive part"
+WHOSE = dict.fromkeys(_A_CLIENTS.split(), "a client's") | dict.fromkeys(_THE_SERVERS.split(), "the server's")
 """Whose each thing is that one side has and the other has not."""
 
 
@@ -47,8 +51,10 @@ class Party:
 
     if not TYPE_CHECKING:  # a type checker knows what is there
 
-        def __getattr__(self, name: str) -> NoReturn:
+        def __getattr__(self, name: str) -> object:
             """Say whose it is that a half was reading."""
+            if hasattr(type(self), name):  # it is here, and computing it fails
+                return object.__getattribute__(self, name)
             whose = f": it is {WHOSE[name]}" if name in WHOSE else ""
             raise AttributeError(f"{self.kind} has no {name!r}{whose}")
 
@@ -94,12 +100,22 @@ def questions_of(agreement: Agreement, strategy: Strategy) -> dict[ReleasePhase,
     wanted = {w.phase: w for w in strategy.asks(agreement.settings, agreement.shape, agreement.transfer)}
     stated = {a.phase: a for a in agreement.asked}
     found: dict[ReleasePhase, Question] = {}
+    if trainings_of(strategy) != agreement.trainings:
+        raise AgreementError(
+            f"the agreement has clients train {agreement.trainings} times in a round, and strategy "
+            f"{agreement.settings.strategy!r} {trainings_of(strategy)} times; have it made anew, and let everybody run "
+            "the same code"
+        )
     for phase in wanted.keys() | stated.keys():
         want, said = wanted.get(phase), stated.get(phase)
-        if want is None or said is None or (want.knowledge.bounds, want.exchanges) != (said.bounds, said.exchanges):
+        if want is None or said is None or _stated(want) != (said.bounds, said.exchanges, said.unit):
             raise AgreementError(
                 f"the agreement does not state what strategy {agreement.settings.strategy!r} asks here in the phase "
                 f"{phase!r}; have it made anew, and let everybody run the same code"
             )
         found[phase] = Question(want.knowledge, agreement.release(said), phase, want.exchanges)
     return found
+
+
+def _stated(want: Wanted) -> tuple[Bounds, int, Unit]:
+    return want.knowledge.bounds, want.exchanges, want.unit

@@ -10,6 +10,7 @@ from securekd.errors import RunError, SettingError
 from securekd.knowledge.bounded import Knowledge
 from securekd.knowledge.soft_labels import Clip, SoftLabelShape
 from securekd.knowledge.weights import WeightUpdateShape
+from securekd.privacy.events import Unit
 from securekd.privacy.mechanisms import Mechanism, mechanism_named
 from securekd.privacy.release import Exposure, ReleasePhase, ReleasePlan, calibrated
 from securekd.settings.experiment import Experiment
@@ -66,6 +67,7 @@ class Wanted:
         noise: standard deviation of each client's noise in the mean's unit, where no client-level ε sets it.
         share: of the round's privacy loss (of 1/σ²), where one does.
         exchanges: how often it is asked in a round.
+        unit: whose share of a vector has the bounds: a client's, which is all of it, or an example's.
     """
 
     phase: ReleasePhase
@@ -73,6 +75,7 @@ class Wanted:
     noise: float
     share: float = 1.0
     exchanges: int = 1
+    unit: Unit = "client"
 
 
 def questions(experiment: Experiment, wanted: Sequence[Wanted], exposure: Exposure) -> tuple[Question, ...]:
@@ -85,8 +88,11 @@ def questions(experiment: Experiment, wanted: Sequence[Wanted], exposure: Exposu
 
     Raises:
         BudgetError: for a client-level target that cannot be met.
+        SettingError: for what protects whole clients, where a release protects examples.
     """
     release, privacy = experiment.release, experiment.privacy
+    if any(one.unit == "example" for one in wanted):
+        _refuse_whole_clients(experiment)
 
     def mechanisms(multiplier: float) -> list[Mechanism]:
         return [
@@ -125,9 +131,22 @@ def questions(experiment: Experiment, wanted: Sequence[Wanted], exposure: Exposu
             )
         )
     return tuple(
-        Question(one.knowledge, ReleasePlan(mechanism, exposure), one.phase, one.exchanges)
+        Question(one.knowledge, ReleasePlan(mechanism, exposure, one.unit), one.phase, one.exchanges)
         for one, mechanism in zip(wanted, noisy, strict=True)
     )
+
+
+def _refuse_whole_clients(experiment: Experiment) -> None:
+    if experiment.privacy.client_epsilon is not None:
+        raise SettingError(
+            f"privacy.client_epsilon = {experiment.privacy.client_epsilon} is for whole clients, and strategy "
+            f"{experiment.strategy!r} releases what protects examples alone; leave it out"
+        )
+    if experiment.cohort.sampling_rate < 1:
+        raise SettingError(
+            f"cohort.sampling_rate = {experiment.cohort.sampling_rate} is accounted for whole clients, and strategy "
+            f"{experiment.strategy!r} releases what protects examples; leave it out"
+        )
 
 
 def label_shape(experiment: Experiment, rows: int, classes: int) -> SoftLabelShape:

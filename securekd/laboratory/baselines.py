@@ -83,7 +83,7 @@ def _whole_budget(plan: Plan, task: TrainTask) -> TrainTask:
     """The steps of all rounds at once; where there is no DP, one round's passes are enough to converge."""
     if task.dp is None:
         return task
-    return replace(task, dp=replace(task.dp, steps=task.dp.steps * plan.experiment.rounds))
+    return replace(task, dp=replace(task.dp, steps=task.dp.steps * plan.experiment.rounds * plan.agreement.trainings))
 
 
 def _test(plan: Plan, task: TrainTask, trained: Saved) -> Utility:

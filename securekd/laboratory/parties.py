@@ -44,20 +44,22 @@ def parties(plan: Plan, folder: Path, perform: Perform, on_done: OnDone, ledger:
     Raises:
         FolderError: if what somebody was charged for is gone.
     """
-    server = Server(
-        plan.agreement,
-        plan.strategy,
-        plan.data.transfer,
-        plan.machine,
-        PhaseStore(folder / "state", on_done),
-        ledger,
-    )
     clients = tuple(client(plan, one, folder / "state", on_done) for one in plan.clients)
-    return Parties(server, clients, InProcess(clients, plan.aggregator, perform, silent=plan.silent))
+    carrier = InProcess(clients, plan.aggregator, perform, silent=plan.silent)
+    return Parties(server(plan, folder / "state", ledger, on_done), clients, carrier)
+
+
+def server(plan: Plan, state: Path, ledger: Ledger, on_done: OnDone = lambda name, saved: None) -> Server:
+    """The server, as it is in the folder, of which it sees no client's part."""
+    keys = frozenset(one.key for one in plan.clients)
+    store = PhaseStore(state, on_done, lambda name: name.rpartition(".")[2] not in keys)
+    return Server(plan.agreement, plan.strategy, plan.data.transfer, plan.machine, store, ledger)
 
 
 def client(plan: Plan, planned: PlannedClient, state: Path, on_done: OnDone = lambda name, saved: None) -> Client:
-    """One client, as it is in the folder."""
+    """One client, as it is in the folder, of which it sees its own part."""
+    key = planned.key
+    store = PhaseStore(state, on_done, lambda name: name.rpartition(".")[2] == key)
     return Client(
         plan.agreement,
         plan.strategy,
@@ -65,9 +67,9 @@ def client(plan: Plan, planned: PlannedClient, state: Path, on_done: OnDone = la
         planned.examples,
         plan.data.transfer,
         plan.machine,
-        PhaseStore(state, on_done),
-        _ledger(plan, state / f"ledger.{planned.key}.json"),
-        key=planned.key,
+        store,
+        _ledger(plan, state / f"ledger.{key}.json"),
+        key=key,
         absent=planned.absent,
     )
 

@@ -21,7 +21,7 @@ from securekd.federation.agreement import Agreement, Asked, Member
 from securekd.federation.messages import Instruction
 from securekd.federation.party import questions_of
 from securekd.federation.strategies.catalogue import strategy_named
-from securekd.federation.strategies.seam import Strategy
+from securekd.federation.strategies.seam import Strategy, trainings_of
 from securekd.federation.sums import terms_of
 from securekd.knowledge.questions import Question, questions, refuse_pairs
 from securekd.laboratory.attacks import attack_named
@@ -143,7 +143,7 @@ class Plan:
         for r in range(1, self.experiment.rounds + 1):
             asked = [(q, self._about(q, r)) for q in self.questions]
             for c in self.clients:
-                entries.append(self.agreement.training_entry(c.name, r))
+                entries += [self.agreement.training_entry(c.name, r, e + 1) for e in range(self.agreement.trainings)]
                 for question, about in asked:
                     for exchange in range(1, question.exchanges + 1):
                         entries += question.release.entries(c.name, r, about, question.phase, exchange)
@@ -263,7 +263,7 @@ def agreed(
         transfer_sha256=data.transfer_digest.hex(),
         members=members,
         threshold=threshold,
-        dp=_dp_plan(experiment),
+        dp=_dp_plan(experiment, trainings_of(strategy)),
         asked=tuple(
             Asked(
                 phase=one.phase,
@@ -276,6 +276,7 @@ def agreed(
             )
             for one in asked
         ),
+        trainings=trainings_of(strategy),
     )
 
 
@@ -355,17 +356,18 @@ def _threshold(experiment: Experiment, clients: int, summing: Aggregator) -> int
     return threshold
 
 
-def _dp_plan(experiment: Experiment) -> DpSgdPlan | None:
+def _dp_plan(experiment: Experiment, trainings: int) -> DpSgdPlan | None:
     if not experiment.privacy.dp_sgd:
         return None
     training, privacy = experiment.training, experiment.privacy
-    steps = math.floor(training.epochs / training.sampling_rate / experiment.rounds + 1e-9)
+    times = experiment.rounds * trainings
+    steps = math.floor(training.epochs / training.sampling_rate / times + 1e-9)
     if steps < 1:
         raise SettingError(
             f"training.epochs = {training.epochs} at sampling rate {training.sampling_rate} leaves no step for each of "
-            f"{experiment.rounds} rounds; raise it to {training.sampling_rate * experiment.rounds:g} or more"
+            f"{times} rounds; raise it to {training.sampling_rate * times:g} or more"
         )
     noise_multiplier = calibrate_dp_sgd(
-        training.sampling_rate, steps * experiment.rounds, privacy.epsilon, privacy.delta, privacy.neighbours
+        training.sampling_rate, steps * times, privacy.epsilon, privacy.delta, privacy.neighbours
     )
     return DpSgdPlan(training.sampling_rate, steps, noise_multiplier, training.clip)

@@ -44,7 +44,7 @@ class RoundOutcome:
     @property
     def clients(self) -> dict[str, Arrays]:
         """Each client's weights after its training, by name."""
-        return {c.member.name: c.trained(self.number) for c in self.parties.clients}
+        return {c.member.name: c.trained(self.number, self._trainings) for c in self.parties.clients}
 
     @property
     def releases(self) -> dict[str, np.ndarray]:
@@ -59,4 +59,9 @@ class RoundOutcome:
     @property
     def trainings(self) -> list[Noted]:
         """What each client noted of its training."""
-        return [c.noted(Instruction(self.number, "train", b"")) for c in self.parties.clients]
+        told = [Instruction(self.number, "train", b"", exchange=e + 1) for e in range(self._trainings)]
+        return [client.noted(one) for one in told for client in self.parties.clients]
+
+    @property
+    def _trainings(self) -> int:
+        return self.parties.server.agreement.trainings

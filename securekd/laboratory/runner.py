@@ -166,7 +166,7 @@ def phases(plan: Plan) -> int:
     """How many phases `carry_out` goes through."""
     clients, sums = len(plan.clients), sum(question.exchanges for question in plan.questions)
     return (
-        plan.experiment.rounds * (clients + sums * (clients + 1) + 1)
+        plan.experiment.rounds * (clients * plan.agreement.trainings + sums * (clients + 1) + 1)
         + clients
         + 1
         + (plan.agreement.dp is not None)

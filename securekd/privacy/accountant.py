@@ -80,7 +80,11 @@ def guarantees(ledger: LedgerFile) -> tuple[Guarantee, ...]:
 
 def guarantee(ledger: LedgerFile, unit: Unit, view: View) -> Guarantee:
     """What the ledger proves for one unit in one view."""
-    return _guarantee([e for e in ledger.entries if e.unit == unit and view in e.views], unit, view, ledger)
+    seen = [e for e in ledger.entries if view in e.views]
+    if unit == "client" and any(e.unit == "example" and e.phase != "train" for e in seen):
+        why = "what clients release protects single examples, and no whole client"
+        return Guarantee(view, unit, None, None, ledger.delta[unit], len(seen), why)
+    return _guarantee([e for e in seen if e.unit == unit], unit, view, ledger)
 
 
 def example_epsilon(ledger: LedgerFile) -> float | None:

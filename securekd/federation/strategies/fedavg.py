@@ -35,7 +35,7 @@ class FedAvgClient:
 
     def train(self, client: ClientSide, told: Instruction) -> TrainTask:
         """Go on from the global model."""
-        return client.private_task("client", client.member.name, told.round, state=told.arrays)
+        return client.private_task("client", client.member.name, *told.labels, state=told.arrays)
 
     def answer(self, client: ClientSide, asked: Instruction, knowledge: Knowledge) -> Bounded:
         """Its bounded update, from the global model to its own."""

@@ -31,7 +31,7 @@ class LabelClient:
         else:
             lessons = client.public_lessons()
         before = client.weights(told)
-        return client.private_task("client", client.member.name, told.round, state=before, lessons=lessons)
+        return client.private_task("client", client.member.name, *told.labels, state=before, lessons=lessons)
 
     def answer(self, client: ClientSide, asked: Instruction, knowledge: Knowledge) -> Bounded:
         """Its bounded scores on the transfer rows that are asked about."""

@@ -187,7 +187,10 @@ class ServerHalf(Protocol):
 
 @runtime_checkable
 class Strategy(Protocol):
-    """Both halves, and what both know of the question."""
+    """Both halves, and what both know of the question.
+
+    One whose clients train several times in a round has `trainings`, an int, beside all this.
+    """
 
     @property
     def client(self) -> ClientHalf:
@@ -213,3 +216,8 @@ class Strategy(Protocol):
         Raises:
             ModelError: with the first of them.
         """
+
+
+def trainings_of(strategy: Strategy) -> int:
+    """How often each client trains in a round: once, where the strategy does not say."""
+    return int(getattr(strategy, "trainings", 1))

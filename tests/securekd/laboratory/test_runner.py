@@ -182,7 +182,7 @@ def test_neither_keys_nor_noise_are_stored(out: Path) -> None:
         saved = store.get(path.name.removesuffix(".safetensors"))
         if path.name.startswith("release"):
             assert set(saved.arrays) == {"integers"}
-            assert set(saved.info) == {"clipped", "zeroed", "asked"}
+            assert set(saved.info) == {"clipped", "zeroed", "asked", "trained"}
             assert bytes.fromhex(saved.info["asked"])  # a digest of what everybody was told
         if path.name.startswith("aggregate"):
             assert set(saved.arrays) == {"total"}
