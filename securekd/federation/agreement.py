@@ -133,6 +133,7 @@ class Agreement(_Part):
         classes: their names; a label is an index into them.
         transfer: rows of the transfer set.
         transfer_sha256: digest of all of them and of the class map, in hexadecimal.
+        labels_sha256: digest of their labels, where these are public; None otherwise.
         members: the clients, in order.
         threshold: fewest survivors whose sum is opened.
         dp: DP-SGD of one round; None without.
@@ -147,11 +148,19 @@ class Agreement(_Part):
     classes: tuple[str, ...]
     transfer: int = Field(ge=1)
     transfer_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    members: tuple[Member, ...]
+    labels_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    members: tuple[Member, ...] = Field(min_length=1)
     threshold: int = Field(ge=1)
     dp: DpSgdPlan | None
     asked: tuple[Asked, ...]
     trainings: int = Field(1, ge=1)
+
+    @field_validator("members")
+    @classmethod
+    def _told_apart(cls, members: tuple[Member, ...]) -> tuple[Member, ...]:
+        if len({member.name for member in members}) < len(members):
+            raise ValueError("two members have one name")
+        return members
 
     @cached_property
     def encoded(self) -> bytes:
@@ -285,3 +294,10 @@ def refuse_others(own: Agreement, theirs: bytes, whose: str) -> None:
             f"the agreement of {whose} has the digest {theirs.hex()[:16]}…, and this party's {own.digest.hex()[:16]}…; "
             "compare the two documents, and let everybody take the same"
         )
+
+
+def labels_digest(transfer: Examples) -> str | None:
+    """SHA-256 of a transfer set's public labels, in hexadecimal; None where they are not public."""
+    if transfer.labels is None:
+        return None
+    return hashlib.sha256(b"securekd/labels/1" + transfer.labels.astype("<i8").tobytes()).hexdigest()

@@ -6,6 +6,8 @@ again, it sends the same. Its ledger is on disk before that leaves it.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -119,8 +121,11 @@ class Client(Party):
                     f"{told.words} is one more than the {self.agreement.trainings} that were agreed on; nothing was "
                     "trained"
                 )
-            return self.strategy.client.train(self, told)
-        if self.about(told) != told.about:
+            with _understood(told):
+                return self.strategy.client.train(self, told)
+        with _understood(told):
+            about = self.about(told)
+        if about != told.about:
             raise AgreementError(
                 f"{self.member.name} is asked about something else than it sees itself ({told.words}): another "
                 "transfer set, or another model; nothing was released"
@@ -242,7 +247,8 @@ class Client(Party):
             )
 
         def draw() -> Saved:
-            answer = self.answer(told, question.knowledge)
+            with _understood(told):
+                answer = self.answer(told, question.knowledge)
             secret = self.agreement.randomness.secret(phase, self.member.name, *told.labels)
             integers = question.release.draw(answer.vector, secret)
             info = {"clipped": answer.clipped, "zeroed": answer.zeroed, **self._notes(told)}
@@ -307,6 +313,18 @@ class Client(Party):
 
     def _name(self, told: Instruction) -> str:
         return file_of(told, self.key)
+
+
+@contextmanager
+def _understood(told: Instruction) -> Iterator[None]:
+    """Have a half that cannot make sense of an instruction say so: what it was told comes from somebody else."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{told.words} cannot be carried out as it is told ({type(error).__name__}: {error}); have the instruction "
+            "sent again, or mend the strategy"
+        ) from error
 
 
 def file_of(done: Instruction | Entry, key: str) -> str:

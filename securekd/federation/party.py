@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from securekd.data.examples import Examples, transfer_digest
 from securekd.errors import AgreementError, RunError
-from securekd.federation.agreement import Agreement
+from securekd.federation.agreement import Agreement, labels_digest
 from securekd.federation.messages import Instruction
 from securekd.federation.strategies.seam import Strategy, trainings_of
 from securekd.knowledge.questions import Question, Wanted
@@ -45,6 +45,11 @@ class Party:
             raise AgreementError(
                 f"the transfer set of {self.kind} has the digest {found[:16]}…, and {agreement.transfer_sha256[:16]}… "
                 "was agreed on; take the same rows in the same order, under the same settings"
+            )
+        if labels_digest(transfer) != agreement.labels_sha256:
+            raise AgreementError(
+                f"the labels of the transfer set of {self.kind} are not those that were agreed on; take the same, or "
+                "none where none were"
             )
         self.machine = machine
         self._questions = questions_of(agreement, strategy)

@@ -4,7 +4,6 @@
 by the accountant from the very events that the run will write to its ledger.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,18 +14,18 @@ from securekd.checkpoint import Arrays
 from securekd.data import Examples, FederatedData, load_federated
 from securekd.errors import BudgetError, DataError, ModelError, SettingError
 from securekd.federation.aggregation.catalogue import aggregator_named
-from securekd.federation.aggregation.seam import Aggregate, Aggregator, Limited
+from securekd.federation.aggregation.seam import Aggregate, Aggregator
 from securekd.federation.aggregation.session import add_up
-from securekd.federation.agreement import Agreement, Asked, Member
+from securekd.federation.agreement import Agreement, Member, labels_digest
 from securekd.federation.messages import Instruction
 from securekd.federation.party import questions_of
+from securekd.federation.settle import settle
 from securekd.federation.strategies.catalogue import strategy_named
-from securekd.federation.strategies.seam import Strategy, trainings_of
+from securekd.federation.strategies.seam import Strategy
 from securekd.federation.sums import terms_of
-from securekd.knowledge.questions import Question, questions, refuse_pairs
+from securekd.knowledge.questions import Question
 from securekd.laboratory.attacks import attack_named
 from securekd.laboratory.canaries import Canaries, choose_canaries
-from securekd.learning.dp.dp_sgd import DpSgdPlan
 from securekd.learning.dp.suited import refuse_unsuited
 from securekd.learning.plain import batch_sizes
 from securekd.learning.prediction import logits
@@ -35,16 +34,13 @@ from securekd.models.logits import draw
 from securekd.models.registry import build, probe
 from securekd.models.shape import InputShape
 from securekd.numerics import log_softmax
-from securekd.privacy.accountant import Guarantee, calibrate_dp_sgd, guarantees
+from securekd.privacy.accountant import Guarantee, guarantees
 from securekd.privacy.events import Entry
 from securekd.privacy.ledger import SCHEMA, LedgerFile
-from securekd.privacy.mechanisms import refuse_unreachable
-from securekd.privacy.release import Exposure, unknown_shares
 from securekd.randomness import Randomness
 from securekd.settings.experiment import Experiment
 from securekd.settings.models import ClientModel, Model
 from securekd_attacks import Attack
-from securekd_protocols import ProtocolError, recommended_threshold
 
 # Fewer test rows than this leave the audit's two halves empty.
 FEWEST_TESTED = 8
@@ -209,7 +205,17 @@ def make_plan(experiment: Experiment) -> Plan:
     strategy.refuse_unfit(experiment, members, shape, len(data.transfer))
     _check_models(experiment, clients, shape)
     aggregator = aggregator_named(experiment.aggregation)
-    agreement = agreed(experiment, strategy, aggregator, data, shape, members)
+    agreement = settle(
+        experiment,
+        strategy,
+        aggregator,
+        members,
+        shape=shape,
+        classes=data.classes,
+        transfer=len(data.transfer),
+        transfer_sha256=data.transfer_digest.hex(),
+        labels_sha256=labels_digest(data.transfer),
+    )
     plan = Plan(
         experiment=experiment,
         data=data,
@@ -226,58 +232,6 @@ def make_plan(experiment: Experiment) -> Plan:
             "release.noise (fedavg.noise for weights) or privacy.client_epsilon, or leave audit.replays out"
         )
     return plan
-
-
-def agreed(
-    experiment: Experiment,
-    strategy: Strategy,
-    aggregator: Aggregator,
-    data: FederatedData,
-    shape: InputShape,
-    members: tuple[Member, ...],
-) -> Agreement:
-    """What parties agree on who do what an experiment says.
-
-    Raises:
-        InputError: for settings that contradict each other, or targets that cannot be met.
-    """
-    threshold = _threshold(experiment, len(members), aggregator)
-    exposure = Exposure(
-        neighbours=experiment.privacy.client_neighbours,
-        unknown_shares=unknown_shares(
-            sums_only=aggregator.sums_only, threshold=threshold, colluders=experiment.cohort.colluders
-        ),
-        sampling_rate=experiment.cohort.sampling_rate,
-    )
-    refuse_pairs(experiment)
-    asked = questions(experiment, strategy.asks(experiment, shape, len(data.transfer)), exposure)
-    for one in asked:
-        refuse_unreachable(one.release.mechanism, len(members))
-        if isinstance(aggregator, Limited):
-            aggregator.refuse_unfit(len(members), one.knowledge.length, one.release.mechanism.magnitude)
-    return Agreement(
-        settings=experiment,
-        shape=shape,
-        classes=data.classes,
-        transfer=len(data.transfer),
-        transfer_sha256=data.transfer_digest.hex(),
-        members=members,
-        threshold=threshold,
-        dp=_dp_plan(experiment, trainings_of(strategy)),
-        asked=tuple(
-            Asked(
-                phase=one.phase,
-                exchanges=one.exchanges,
-                bounds=one.knowledge.bounds,
-                sigma=one.release.mechanism.sigma,
-                step=one.release.mechanism.step,
-                exposure=exposure,
-                unit=one.release.unit,
-            )
-            for one in asked
-        ),
-        trainings=trainings_of(strategy),
-    )
 
 
 def _canaries(experiment: Experiment, data: FederatedData) -> Canaries | None:
@@ -334,40 +288,3 @@ def _check_models(experiment: Experiment, clients: Sequence[PlannedClient], shap
 def central_model(experiment: Experiment) -> Model:
     """The model of the centralised yardstick."""
     return experiment.centralized.model or experiment.student.model
-
-
-def _threshold(experiment: Experiment, clients: int, summing: Aggregator) -> int:
-    cohort = experiment.cohort
-    try:
-        lowest = recommended_threshold(clients, cohort.colluders) if summing.sums_only else 2
-    except ProtocolError as error:
-        raise SettingError(f"{clients} clients, of whom {cohort.colluders} may collude: {error}") from error
-    threshold = lowest if cohort.threshold is None else cohort.threshold
-    if threshold < lowest:
-        raise SettingError(
-            f"cohort.threshold = {threshold} is unsafe for {clients} clients of whom {cohort.colluders} may collude: "
-            f"a server could open two sums; take {lowest} or more"
-        )
-    if clients - cohort.dropouts < threshold:
-        raise SettingError(
-            f"cohort.dropouts = {cohort.dropouts} leaves {clients - cohort.dropouts} of {clients} clients, and "
-            f"{threshold} must survive; lower it, or have more clients"
-        )
-    return threshold
-
-
-def _dp_plan(experiment: Experiment, trainings: int) -> DpSgdPlan | None:
-    if not experiment.privacy.dp_sgd:
-        return None
-    training, privacy = experiment.training, experiment.privacy
-    times = experiment.rounds * trainings
-    steps = math.floor(training.epochs / training.sampling_rate / times + 1e-9)
-    if steps < 1:
-        raise SettingError(
-            f"training.epochs = {training.epochs} at sampling rate {training.sampling_rate} leaves no step for each of "
-            f"{times} rounds; raise it to {training.sampling_rate * times:g} or more"
-        )
-    noise_multiplier = calibrate_dp_sgd(
-        training.sampling_rate, steps * times, privacy.epsilon, privacy.delta, privacy.neighbours
-    )
-    return DpSgdPlan(training.sampling_rate, steps, noise_multiplier, training.clip)

@@ -227,7 +227,7 @@ TREES = st.fixed_dictionaries(
 
 
 @settings(max_examples=60)
-@given(TREES, st.lists(MEMBERS, max_size=3), st.lists(WORDS, max_size=3))
+@given(TREES, st.lists(MEMBERS, min_size=1, max_size=3, unique_by=lambda m: m.name), st.lists(WORDS, max_size=3))
 def test_whatever_is_agreed_on_is_written_in_one_way(tree: Tree, members: list[Member], classes: list[str]) -> None:
     made = rebuilt(settings=parse_experiment(tree), members=tuple(members), classes=tuple(classes))
     round_trip(made)
