@@ -26,9 +26,9 @@ from securekd.checkpoint import Saved
 from securekd.federation.carrier import play as play_round
 from securekd.laboratory.evaluation import labels_of, utility
 from securekd.laboratory.leakage import attacked
+from securekd.laboratory.outcome import RoundOutcome
 from securekd.laboratory.parties import parties
 from securekd.laboratory.plan import Plan, make_plan
-from securekd.laboratory.rounds import RoundOutcome
 from securekd.learning.tasks import TrainTask, perform
 from securekd.privacy.accountant import guarantees
 from securekd.privacy.ledger import Ledger

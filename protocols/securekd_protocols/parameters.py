@@ -286,7 +286,7 @@ def check_context(hashed: bytes, context: bytes) -> None:
     if hash_context(context) != hashed:
         raise ContextMismatch(
             f"the session's context hash is {hashed.hex()[:16]}…, ours {hash_context(context).hex()[:16]}…",
-            "compare transfer set and class map with the other clients before taking part",
+            "compare what was agreed on with the other clients before taking part",
         )
 
 
@@ -303,7 +303,7 @@ def read_roster(reader: Reader) -> tuple[Member, ...]:
 
 
 def hash_context(context: bytes) -> bytes:
-    """Hash the caller's context (for distillation: the transfer set's indices and the class map) to 32 bytes."""
+    """Hash the caller's context (in securekd: a digest of the agreement and of what is asked) to 32 bytes."""
     return hashlib.sha256(context).digest()
 
 

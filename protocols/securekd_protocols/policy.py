@@ -52,7 +52,7 @@ class LocalPolicy:
         server_public: Ed25519 identity key of the one server whose invitations count.
         known: Identity key by name of every client that this one is ready to be summed with, each key under one name. A
             roster that the server could fill with keys of its own invention would protect nobody.
-        context: What this client answers for (for distillation: transfer-set indices and class map), unhashed.
+        context: What this client answers for (in securekd: a digest of the agreement and of what is asked), unhashed.
         round_number: The round that is due.
         colluders: Fewest colluding clients that the session must withstand.
         fewest_clients: Smallest roster.

@@ -131,7 +131,7 @@ class Agreement(_Part):
             and how they are dealt are no part.
         shape: of inputs and classes, with the transfer set's public statistics.
         classes: their names; a label is an index into them.
-        transfer: rows of the transfer set.
+        transfer_rows: how many the transfer set has.
         transfer_sha256: digest of all of them and of the class map, in hexadecimal.
         labels_sha256: digest of their labels, where these are public; None otherwise.
         members: the clients, in order.
@@ -146,7 +146,7 @@ class Agreement(_Part):
     settings: Settled
     shape: InputShape
     classes: tuple[str, ...]
-    transfer: int = Field(ge=1)
+    transfer_rows: int = Field(ge=1)
     transfer_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     labels_sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     members: tuple[Member, ...] = Field(min_length=1)
@@ -235,7 +235,7 @@ class Agreement(_Part):
 
     def rows(self, round_number: int, count: int) -> np.ndarray:
         """So many transfer rows, ascending: all, none, or a public draw of the round."""
-        chosen = self.randomness.public("rows", round_number).permutation(self.transfer)[:count]
+        chosen = self.randomness.public("rows", round_number).permutation(self.transfer_rows)[:count]
         return np.sort(chosen)
 
     def rows_digest(self, transfer: Examples, rows: np.ndarray) -> bytes:

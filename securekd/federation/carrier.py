@@ -1,6 +1,7 @@
 """How a round is played: the server's requests go to the other parties, and what they bring comes back.
 
-This is the one definition of a round; how messages travel is the carrier's affair.
+`play` drives any round, in one process or between machines: what happens in it is the strategy's affair, and how
+messages travel the carrier's.
 """
 
 import os

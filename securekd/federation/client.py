@@ -298,7 +298,7 @@ class Client(Party):
             raise RunError(f"exchange {told.exchange} is none: exchanges are counted from 1")
         if needed and not self._store.has(self._name(Instruction(needed, "train", b""))):
             raise RunError(
-                f"{self.member.name} is told to {told.words} before it has trained in round {needed}; have the earlier "
+                f"{told.words} comes before {self.member.name} has trained in round {needed}; have the earlier "
                 "instruction sent again"
             )
 

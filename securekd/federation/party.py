@@ -102,7 +102,7 @@ def questions_of(agreement: Agreement, strategy: Strategy) -> dict[ReleasePhase,
         AgreementError: The agreement states other phases or bounds: it was made for another strategy, or another
             release of it.
     """
-    wanted = {w.phase: w for w in strategy.asks(agreement.settings, agreement.shape, agreement.transfer)}
+    wanted = {w.phase: w for w in strategy.asks(agreement.settings, agreement.shape, agreement.transfer_rows)}
     stated = {a.phase: a for a in agreement.asked}
     found: dict[ReleasePhase, Question] = {}
     if trainings_of(strategy) != agreement.trainings:

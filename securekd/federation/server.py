@@ -1,7 +1,8 @@
 """The server: the transfer set, the student, the public history, and the ledger of what was asked.
 
 It has no client's records and reaches nobody: what it wants, it asks for in requests, which whoever plays the round
-brings to the others. What has come back once is in its folder, and is not asked for again.
+brings to the others. Sums that have come back, and what it made of them, are in its folder, and are not asked for
+again; made anew with it, it plays the rounds over, and clients skip what they have done.
 """
 
 import os

@@ -1,6 +1,6 @@
 """How an agreement comes about: what a strategy asks, how much noise that takes, and what follows from it.
 
-Whoever is handed an agreement settles it anew from its own settings, and believes only what comes out the same.
+`read_agreement` is for whoever is handed one: it settles it anew, and believes only what comes out the same.
 """
 
 import math
@@ -31,7 +31,7 @@ def settle(
     *,
     shape: InputShape,
     classes: tuple[str, ...],
-    transfer: int,
+    transfer_rows: int,
     transfer_sha256: str,
     labels_sha256: str | None,
 ) -> Agreement:
@@ -44,7 +44,7 @@ def settle(
         members: the clients, in order.
         shape: see `Agreement`, like the rest.
         classes: likewise.
-        transfer: likewise.
+        transfer_rows: likewise.
         transfer_sha256: likewise.
         labels_sha256: likewise.
 
@@ -60,7 +60,7 @@ def settle(
         sampling_rate=settings.cohort.sampling_rate,
     )
     refuse_pairs(settings)
-    asked = questions(settings, strategy.asks(settings, shape, transfer), exposure)
+    asked = questions(settings, strategy.asks(settings, shape, transfer_rows), exposure)
     for one in asked:
         refuse_unreachable(one.release.mechanism, len(members))
         if isinstance(aggregator, Limited):
@@ -69,7 +69,7 @@ def settle(
         settings=settings,
         shape=shape,
         classes=classes,
-        transfer=transfer,
+        transfer_rows=transfer_rows,
         transfer_sha256=transfer_sha256,
         labels_sha256=labels_sha256,
         members=tuple(members),
@@ -106,10 +106,10 @@ def read_agreement(data: bytes, plugins: Collection[str] = ()) -> Agreement:
     settings = stated.settings
     kinds = {member.model.kind for member in stated.members if is_plugin(member.model.kind)}
     refuse_unnamed(settings.plugins() | kinds, plugins, "this agreement")
-    public = {"shape", "classes", "transfer", "transfer_sha256", "labels_sha256"}
+    public = {"shape", "classes", "transfer_rows", "transfer_sha256", "labels_sha256"}
     try:
         strategy, aggregator = strategy_named(settings.strategy), aggregator_named(settings.aggregation)
-        strategy.refuse_unfit(settings, stated.members, stated.shape, stated.transfer)
+        strategy.refuse_unfit(settings, stated.members, stated.shape, stated.transfer_rows)
         found = settle(settings, strategy, aggregator, stated.members, **{n: getattr(stated, n) for n in public})
     except SecurekdError as error:
         raise AgreementError(f"nobody could keep this agreement: {error}") from error

@@ -19,10 +19,10 @@ from securekd.data import Examples, holdings
 from securekd.errors import RunError
 from securekd.laboratory.canaries import CanaryKind
 from securekd.laboratory.evaluation import labels_of
+from securekd.laboratory.outcome import RoundOutcome
 from securekd.laboratory.plan import Plan
 from securekd.laboratory.points import Held, observed, seen_by
 from securekd.laboratory.replay_record import rates_of, recorded, replayed
-from securekd.laboratory.rounds import RoundOutcome
 from securekd.learning.tasks import Perform
 from securekd.privacy.accountant import example_epsilon
 from securekd.privacy.ledger import LedgerFile

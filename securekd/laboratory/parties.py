@@ -49,10 +49,18 @@ def parties(plan: Plan, folder: Path, perform: Perform, on_done: OnDone, ledger:
     return Parties(server(plan, folder / "state", ledger, on_done), clients, carrier)
 
 
+LABORATORY = ("canaries", "baseline")
+"""How the phases begin that are nobody's but the laboratory's: how coins fell, and yardsticks on everybody's data."""
+
+
 def server(plan: Plan, state: Path, ledger: Ledger, on_done: OnDone = lambda name, saved: None) -> Server:
-    """The server, as it is in the folder, of which it sees no client's part."""
+    """The server, as it is in the folder, of which it sees neither a client's part nor the laboratory's."""
     keys = frozenset(one.key for one in plan.clients)
-    store = PhaseStore(state, on_done, lambda name: name.rpartition(".")[2] not in keys)
+
+    def owns(name: str) -> bool:
+        return name.rpartition(".")[2] not in keys and name.partition(".")[0] not in LABORATORY
+
+    store = PhaseStore(state, on_done, owns)
     return Server(plan.agreement, plan.strategy, plan.data.transfer, plan.machine, store, ledger)
 
 

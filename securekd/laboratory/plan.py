@@ -212,7 +212,7 @@ def make_plan(experiment: Experiment) -> Plan:
         members,
         shape=shape,
         classes=data.classes,
-        transfer=len(data.transfer),
+        transfer_rows=len(data.transfer),
         transfer_sha256=data.transfer_digest.hex(),
         labels_sha256=labels_digest(data.transfer),
     )

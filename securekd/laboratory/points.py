@@ -12,8 +12,8 @@ import numpy as np
 from securekd.checkpoint import Arrays
 from securekd.federation.client import Client
 from securekd.knowledge.bounded import weighted
+from securekd.laboratory.outcome import RoundOutcome
 from securekd.laboratory.plan import Plan
-from securekd.laboratory.rounds import RoundOutcome
 from securekd.learning.tasks import Perform, TrainTask
 from securekd.records.record import ALL_POINTS, POINTS, Point
 from securekd.settings.models import Model

@@ -1,15 +1,16 @@
 """What a finished run must not show: more ε than was asked for, or more leakage than is proven. Exit code 3."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from securekd.errors import PromiseError
 from securekd.laboratory.leakage import Measured
 from securekd.privacy.accountant import Guarantee
-from securekd.records.record import CanaryBound, Leakage, Replay
+from securekd.records.record import CanaryBound, GuaranteeRecord, Leakage, Replay
 from securekd.settings.privacy import Privacy
 
 
-def refuse_overspending(asked: Privacy, proven: tuple[Guarantee, ...]) -> None:
+def refuse_overspending(asked: Privacy, proven: Sequence[Guarantee | GuaranteeRecord]) -> None:
     """Raise `PromiseError` if the ledger proves more than the ε that was asked for: calibration is checked afterwards.
 
     Nothing can be checked where no ε is given (seeded noise, no DP-SGD); the record says so.

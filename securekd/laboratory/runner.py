@@ -19,10 +19,10 @@ from securekd.files import alone_in, begin_folder, is_there, write_atomically
 from securekd.laboratory.baselines import Baselines, baselines
 from securekd.laboratory.evaluation import labels_of, utility
 from securekd.laboratory.leakage import Measured, measure
+from securekd.laboratory.outcome import RoundOutcome
 from securekd.laboratory.parties import parties, refuse_disagreement
 from securekd.laboratory.plan import Plan, make_plan
 from securekd.laboratory.promises import refuse_leak, refuse_overspending
-from securekd.laboratory.rounds import RoundOutcome
 from securekd.laboratory.shared import SharedWork
 from securekd.learning.parallel import performer
 from securekd.learning.tasks import network_of
@@ -47,6 +47,7 @@ from securekd.records.wording import server_sees
 from securekd.report import render
 from securekd.settings.config import load_experiment, to_toml
 from securekd.settings.experiment import Experiment
+from securekd.settings.privacy import Privacy
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,10 @@ def resume(
         raise FolderError(f"{out} holds no run (no config.toml); begin one in a new folder with --out")
     if (out / "result.json").exists():
         if (out / "state").exists():  # killed at the very end
+            result = read_result(out)
+            _keep_promises(result)
             shutil.rmtree(out / "state")
-            return read_result(out)
+            return result
         raise FolderError(f"the run in {out} is finished; `securekd report {out}` writes its page anew")
     experiment = load_experiment(out / "config.toml")
     refuse_unnamed(experiment.plugins(), plugins, out / "config.toml")
@@ -157,9 +160,14 @@ def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
         audit_seconds = time.monotonic() - before
     result = _result(plan, outcomes, compared, ledger.file, proven, measured, _compute(store, audit_seconds, start))
     _finish(plan, out, outcomes[-1], result)
-    refuse_overspending(plan.experiment.privacy, proven)
-    refuse_leak(measured)
+    _keep_promises(result)
     return result
+
+
+def _keep_promises(result: Result) -> None:
+    """Raise `PromiseError` where a record shows more ε than was asked for, or more leakage than is proven."""
+    refuse_overspending(Privacy.model_validate(result.experiment["privacy"]), result.privacy.guarantees)
+    refuse_leak(Measured(result.leakage, result.canaries, result.replays))
 
 
 def phases(plan: Plan) -> int:

@@ -1,4 +1,4 @@
-"""Training tasks on several cores: each in one thread, and the order in which they end changes nothing."""
+"""Training tasks on several cores, in processes of one thread each: the order in which they end changes nothing."""
 
 import os
 import signal

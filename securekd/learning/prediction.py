@@ -9,7 +9,6 @@ from securekd.checkpoint import Arrays
 from securekd.learning.dp.dp_sgd import predict
 from securekd.learning.tasks import Machine, network_of, shared_features
 from securekd.models.shape import InputShape
-from securekd.numerics import log_softmax
 from securekd.settings.models import Model
 
 
@@ -26,10 +25,3 @@ def logits(machine: Machine, shape: InputShape, model: Model, state: Arrays, inp
     network, micro_batch, device = network_of(model, shape, 0, state), machine.micro_batch, machine.device
     encode = shared_features(machine.shared, model, shape, network, micro_batch=micro_batch, device=device)
     return predict(network, inputs, micro_batch=micro_batch, device=device, encode=encode)
-
-
-def log_probabilities(
-    machine: Machine, shape: InputShape, model: Model, state: Arrays, inputs: np.ndarray
-) -> np.ndarray:
-    """Log-probabilities (N, C); arguments are those of `logits`."""
-    return log_softmax(logits(machine, shape, model, state, inputs))

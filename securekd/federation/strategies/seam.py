@@ -123,7 +123,10 @@ class ServerSide(Side, Protocol):
         """Have every client answer what these arrays and texts ask; gives the `Aggregate` of the answers."""
 
     def hear(self, arrays: Arrays | None = None, texts: Sequence[str] = (), exchange: int = 1) -> Turn:
-        """Have every client say something in the clear, which no ε covers; gives texts by client."""
+        """Have every client say something in the clear, which no ε covers; gives texts by client.
+
+        It counts as a release: where a round asks for one too, give one of the two another `exchange`.
+        """
 
     def learn(self, name: str, task: TrainTask) -> Turn:
         """Have the server train what is public, once under this name; gives weights."""

@@ -451,6 +451,16 @@ def test_a_run_killed_at_the_very_end_is_cleaned_up(finished: Path, out: Path) -
     assert not (out / "state").exists()
 
 
+def test_a_run_killed_at_the_very_end_still_says_what_it_broke(finished: Path, out: Path) -> None:
+    shutil.copytree(finished, out)
+    (out / "state").mkdir()
+    record = read_result(finished)
+    leak = record.leakage[0].model_copy(update={"epsilon": 1.0, "epsilon_lower": 2.0, "comparable": True})
+    (out / "result.json").write_bytes(record.model_copy(update={"leakage": (leak,)}).to_json())
+    with pytest.raises(PromiseError, match="proves ε ≥ 2"):
+        resume(out)
+
+
 def test_only_survivors_are_members_of_the_aggregate(out: Path) -> None:
     result = run(small(clients={"count": 5}, cohort={"dropouts": 1}, rounds=1), out)
     by_point = {leak.point: leak.members for leak in result.leakage}
