@@ -8,8 +8,9 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from securekd.federation.aggregation.policy import refuse_too_few
 from securekd.federation.aggregation.seam import DECRYPTOR, Aggregate, Aggregator, Directory, Part
-from securekd.federation.aggregation.session import Witness, carry, refuse_too_few
+from securekd.federation.aggregation.session import Witness, carry
 from securekd.federation.client import Client
 from securekd.federation.messages import Instruction
 from securekd.federation.server import Compute, Hear, Prepare, Server, Sum, Train

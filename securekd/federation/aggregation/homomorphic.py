@@ -5,8 +5,9 @@ import os
 import numpy as np
 
 from securekd.errors import SettingError
+from securekd.federation.aggregation.policy import local_policy, roster
 from securekd.federation.aggregation.seam import DECRYPTOR, SERVER, Directory, Message, Part, ServerPart, Terms
-from securekd_protocols import Identity, LocalPolicy, Member, ProtocolError
+from securekd_protocols import Identity, ProtocolError
 from securekd_protocols.homomorphic import (
     Decryptor,
     HomomorphicClient,
@@ -51,7 +52,7 @@ class HomomorphicAggregator:
     def server(self, terms: Terms, who: Directory, identity: Identity) -> ServerPart:
         """Begins a session; the decryptor makes its keys."""
         parameters = HomomorphicParameters(
-            roster=_roster(who),
+            roster=roster(who),
             server_public=who.server,
             decryptor_public=who.decryptor,
             scheme_name=self._scheme,
@@ -75,24 +76,8 @@ class HomomorphicAggregator:
         return _Decryptor(Decryptor(identity, _policy(terms, who)))
 
 
-def _roster(who: Directory) -> tuple[Member, ...]:
-    return tuple(Member(repr(number), public) for number, public in enumerate(who.clients))
-
-
 def _policy(terms: Terms, who: Directory) -> HomomorphicPolicy:
-    return HomomorphicPolicy(
-        LocalPolicy(
-            server_public=who.server,
-            known={member.name: member.public for member in _roster(who)},
-            context=terms.context,
-            round_number=terms.round_number,
-            colluders=terms.colluders,
-            lowest_threshold=terms.threshold,
-            highest_magnitude=terms.magnitude,
-            lowest_noise_variance=terms.noise_variance,
-        ),
-        who.decryptor,
-    )
+    return HomomorphicPolicy(local_policy(terms, who), who.decryptor)
 
 
 class _Client:

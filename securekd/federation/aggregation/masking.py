@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from securekd.federation.aggregation.policy import local_policy, roster
 from securekd.federation.aggregation.seam import SERVER, Directory, Message, Part, ServerPart, Terms
-from securekd_protocols import Identity, LocalPolicy, MaskingClient, MaskingServer, Member, SessionParameters
+from securekd_protocols import Identity, MaskingClient, MaskingServer, SessionParameters
 from securekd_protocols.masking.server import Outgoing
 from securekd_protocols.parameters import NONCE_BYTES, hash_context
 from securekd_protocols.simulation import naming
@@ -25,7 +26,7 @@ class MaskingAggregator:
     def server(self, terms: Terms, who: Directory, identity: Identity) -> ServerPart:
         """Begins a session with fresh keys."""
         parameters = SessionParameters(
-            roster=_roster(who),
+            roster=roster(who),
             server_public=who.server,
             threshold=terms.threshold,
             colluders=terms.colluders,
@@ -40,25 +41,10 @@ class MaskingAggregator:
 
     def client(self, terms: Terms, who: Directory, identity: Identity, number: int, vector: np.ndarray) -> Part:
         """Insists on what it has agreed on itself."""
-        policy = LocalPolicy(
-            server_public=who.server,
-            known={member.name: member.public for member in _roster(who)},
-            context=terms.context,
-            round_number=terms.round_number,
-            colluders=terms.colluders,
-            lowest_threshold=terms.threshold,
-            highest_magnitude=terms.magnitude,
-            lowest_noise_variance=terms.noise_variance,
-        )
-        return _Client(MaskingClient(identity, policy), number, vector)
+        return _Client(MaskingClient(identity, local_policy(terms, who)), number, vector)
 
     def decryptor(self, terms: Terms, who: Directory, identity: Identity) -> None:
         """There is none."""
-
-
-def _roster(who: Directory) -> tuple[Member, ...]:
-    """Clients under their numbers: an institution's name may be anything."""
-    return tuple(Member(repr(number), public) for number, public in enumerate(who.clients))
 
 
 class _Client:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from securekd.errors import AgreementError, RunError
+from securekd.errors import AgreementError
+from securekd.federation.aggregation.policy import refuse_too_few
 from securekd.federation.aggregation.seam import SERVER, Directory, Message, Part, ServerPart, Terms
 from securekd_protocols import Identity
 from securekd_protocols.errors import MalformedMessage, OutOfOrder, ReplayedMessage, UnknownSender
@@ -74,11 +75,7 @@ class _Server:
         return []
 
     def close(self) -> list[Message]:
-        if len(self._got) < self._terms.threshold:
-            raise RunError(
-                f"{len(self._got)} of {self._terms.clients} clients survived round {self._terms.round_number}, "
-                f"and {self._terms.threshold} are needed"
-            )
+        refuse_too_few(len(self._got), self._terms)
         self._ended = True
         return []
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from securekd.errors import RunError
+from securekd.federation.aggregation.policy import refuse_too_few
 from securekd.federation.aggregation.seam import (
     DECRYPTOR,
     SERVER,
@@ -160,19 +161,6 @@ def add_up(
     if third is not None:
         parts[DECRYPTOR] = third
     return carry(aggregator.server(terms, who, server), parts, list(releases), silent=silent, witness=witness)
-
-
-def refuse_too_few(survivors: int, terms: Terms) -> None:
-    """Refuse to begin a session in which too few will be left.
-
-    Raises:
-        RunError: with how many.
-    """
-    if survivors < terms.threshold:
-        raise RunError(
-            f"{survivors} of {terms.clients} clients survived round {terms.round_number}, "
-            f"and {terms.threshold} are needed"
-        )
 
 
 class _Account:
