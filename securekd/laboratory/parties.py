@@ -66,7 +66,7 @@ def server(plan: Plan, state: Path, ledger: Ledger, on_done: OnDone = lambda nam
 
 def client(plan: Plan, planned: PlannedClient, state: Path, on_done: OnDone = lambda name, saved: None) -> Client:
     """One client, as it is in the folder, of which it sees its own part."""
-    key = planned.key
+    key, privacy = planned.key, plan.experiment.privacy
     store = PhaseStore(state, on_done, lambda name: name.rpartition(".")[2] == key)
     return Client(
         plan.agreement,
@@ -76,7 +76,7 @@ def client(plan: Plan, planned: PlannedClient, state: Path, on_done: OnDone = la
         plan.data.transfer,
         plan.machine,
         store,
-        _ledger(plan, state / f"ledger.{key}.json"),
+        Ledger(state / f"ledger.{key}.json", noise=privacy.noise, delta=plan.agreement.delta, private=True),
         key=key,
         absent=planned.absent,
     )
@@ -93,7 +93,3 @@ def refuse_disagreement(public: Ledger, clients: Sequence[Client]) -> None:
                     f"entry {number + 1} of {one.member.name} differs between the server's ledger and its own: "
                     f"{theirs or 'none'} and {mine or 'none'}: this is a bug, report it"
                 )
-
-
-def _ledger(plan: Plan, path: Path) -> Ledger:
-    return Ledger(path, noise=plan.experiment.privacy.noise, delta=plan.agreement.delta)

@@ -42,13 +42,16 @@ class LedgerFile(BaseModel):
 class Ledger:
     """A ledger that lives in a file; what was appended is never changed or taken out."""
 
-    def __init__(self, path: Path, *, noise: Literal["os", "seeded"], delta: dict[Unit, float]) -> None:
-        """Open the ledger at `path`, or begin one with these δ.
+    def __init__(
+        self, path: Path, *, noise: Literal["os", "seeded"], delta: dict[Unit, float], private: bool = False
+    ) -> None:
+        """Open the ledger at `path`, or begin one with these δ; a private one its owner alone may read.
 
         Raises:
             FolderError: if there is a ledger that cannot be read, or one that states another δ.
         """
         self._path = path
+        self._private = private
         self._file = read_ledger(path) if path.exists() else LedgerFile(schema=SCHEMA, noise=noise, delta=delta)
         if (self._file.delta, self._file.noise) != (delta, noise):
             raise FolderError(
@@ -101,7 +104,7 @@ class Ledger:
             new.append(entry)
         if new:
             file = self._file.model_copy(update={"entries": self._file.entries + tuple(new)})
-            write_atomically(self._path, file.to_json())
+            write_atomically(self._path, file.to_json(), private=self._private)
             self._file = file
 
 

@@ -59,9 +59,9 @@ class Pate(LabelStrategy):
 
     def asks(self, experiment: Experiment, shape: InputShape, transfer: int) -> tuple[Wanted, ...]:
         """Votes on the rows that are answered; for confident GNMax, also on all rows, before."""
+        refuse_denoise(experiment)
         if experiment.release.scores != "votes":
             raise SettingError("strategy = 'pate' counts votes; set release.scores = 'votes'")
-        refuse_denoise(experiment)
         pate, noise = experiment.pate, experiment.release.noise
         answers = label_shape(experiment, answered_rows(pate.answers, transfer, "pate.answers"), shape.classes)
         if pate.threshold is None:

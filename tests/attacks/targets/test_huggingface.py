@@ -12,7 +12,7 @@ from securekd_attacks import ShapeMismatch
 from securekd_attacks.audit import AuditSettings, audit
 from securekd_attacks.targets import BadAnswer, FolderTarget, Records, TargetFailed, TargetUnusable, content_ids
 from securekd_attacks.targets.huggingface import task_of
-from tests.securekd import leaky
+from tests.securekd.audit import leaky
 
 torch = pytest.importorskip("torch")
 TEXTS = ["a short one", "and one that is a good deal longer than the other one", "the third"]

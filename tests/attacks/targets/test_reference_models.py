@@ -10,7 +10,7 @@ from securekd_attacks import BadLabels, BadSetting, ShadowDesign, ShapeMismatch,
 from securekd_attacks.targets import FolderTarget, Records, TargetUnusable
 from securekd_attacks.targets.answers import AnswerStore
 from securekd_attacks.targets.reference_models import from_models, from_store
-from tests.securekd import leaky
+from tests.securekd.audit import leaky
 
 TEXTS = [f"text number {i} of a few" for i in range(6)]
 RECORDS = Records(TEXTS, tuple(f"r{i}" for i in range(6)), np.array([0, 1, 2, 3, 0, 1]))
