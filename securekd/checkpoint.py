@@ -100,6 +100,8 @@ class PhaseStore:
         return total
 
     def _path(self, name: str) -> Path:
+        if "/" in name or "\\" in name or name.startswith("."):
+            raise RunError(f"the phase {name!r} would lie outside of its folder; take another name")
         if not self._owns(name):
             raise RunError(f"the phase {name!r} is another party's; take another name")
         return self._folder / f"{name}.safetensors"

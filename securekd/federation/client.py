@@ -142,12 +142,15 @@ class Client(Party):
         """Its part in the sum of what was asked, on its own terms.
 
         Raises:
+            AgreementError: Others take part than were agreed on.
             RunError: It has not answered, or it was asked about something else.
         """
         if not self._store.has(self._name(told)):
             raise RunError(f"{self.member.name} was not asked for {told.words}")
         answered = self._store.get(self._name(told))
         self._charge(told, answered)
+        if len(who.clients) != len(self.agreement.members):
+            raise AgreementError(f"{len(who.clients)} keys for the {len(self.agreement.members)} members agreed on")
         terms = terms_of(self.agreement, self.question(told.release_phase), told)
         return aggregator.client(terms, who, self.identity, self.number, answered.arrays["integers"])
 
@@ -159,6 +162,8 @@ class Client(Party):
         """
         refuse_others(self.agreement, told.agreement, "the server")
         self._refuse_early(told)
+        if told.phase != "release":
+            raise RunError(f"{told.words} is no time to say something: that counts as a release")
         half = self.strategy.client
         if not isinstance(half, Speaking):
             raise RunError(f"strategy {self.agreement.settings.strategy!r} has clients say nothing in the clear")

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 
@@ -35,6 +36,15 @@ class Instruction:
     texts: tuple[str, ...] = ()
     about: bytes = b""
     exchange: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number or no phase: `True` and `1.0` would be other files, and the same charge."""
+        for name in ("round", "exchange"):
+            number = getattr(self, name)
+            if type(number) is not int or number < 1:
+                raise RunError(f"{name} {number!r} of an instruction is no number from 1")
+        if self.phase not in get_args(Phase):
+            raise RunError(f"an instruction of the phase {self.phase!r}, and there are {', '.join(get_args(Phase))}")
 
     @cached_property
     def digest(self) -> bytes:

@@ -6,7 +6,7 @@
 import math
 from collections.abc import Collection, Sequence
 
-from securekd.errors import AgreementError, SecurekdError, SettingError
+from securekd.errors import AgreementError, BudgetError, SecurekdError, SettingError
 from securekd.federation.aggregation.catalogue import aggregator_named
 from securekd.federation.aggregation.seam import Aggregator, Limited
 from securekd.federation.agreement import Agreement, Asked, Member
@@ -14,6 +14,8 @@ from securekd.federation.strategies.catalogue import strategy_named
 from securekd.federation.strategies.seam import Strategy, trainings_of
 from securekd.knowledge.questions import questions, refuse_pairs
 from securekd.learning.dp.dp_sgd import DpSgdPlan
+from securekd.learning.dp.suited import refuse_unsuited
+from securekd.models.registry import build, probe
 from securekd.models.shape import InputShape
 from securekd.plugins import is_plugin, refuse_unnamed
 from securekd.privacy.accountant import calibrate_dp_sgd
@@ -110,9 +112,12 @@ def read_agreement(data: bytes, plugins: Collection[str] = ()) -> Agreement:
     try:
         strategy, aggregator = strategy_named(settings.strategy), aggregator_named(settings.aggregation)
         strategy.refuse_unfit(settings, stated.members, stated.shape, stated.transfer_rows)
+        refuse_large_deltas(settings, stated.members)
+        _refuse_unsuited(stated)
         found = settle(settings, strategy, aggregator, stated.members, **{n: getattr(stated, n) for n in public})
-    except SecurekdError as error:
-        raise AgreementError(f"nobody could keep this agreement: {error}") from error
+    except (SecurekdError, MemoryError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise AgreementError(f"nobody could keep this agreement: {said}") from error
     for name in ("threshold", "trainings", "dp", "asked"):
         if getattr(found, name) != getattr(stated, name):
             raise AgreementError(
@@ -120,6 +125,32 @@ def read_agreement(data: bytes, plugins: Collection[str] = ()) -> Agreement:
                 f"{getattr(found, name)!r}; have it made anew"
             )
     return stated
+
+
+def refuse_large_deltas(settings: Experiment, members: Sequence[Member]) -> None:
+    """Refuse a δ that would allow giving away whole what it is there to protect.
+
+    Raises:
+        BudgetError: δ is at or above one over the examples of a client, or one over the clients.
+    """
+    privacy, largest = settings.privacy, max(members, key=lambda member: member.examples)
+    if privacy.dp_sgd and privacy.delta >= 1 / largest.examples:
+        raise BudgetError(
+            f"privacy.delta = {privacy.delta} is not below 1/{largest.examples}, the examples of {largest.name}: "
+            f"it would allow giving one example away whole; take {0.1 / largest.examples:.0e} or less"
+        )
+    if privacy.client_delta >= 1 / len(members):
+        raise BudgetError(
+            f"privacy.client_delta = {privacy.client_delta} is not below 1/{len(members)}, the number of clients; "
+            f"take {0.1 / len(members):.0e} or less"
+        )
+
+
+def _refuse_unsuited(agreement: Agreement) -> None:
+    """Refuse models that DP-SGD cannot train with the guarantee that is promised."""
+    if agreement.dp is not None:
+        for model in {repr(member.model): member.model for member in agreement.members}.values():
+            refuse_unsuited(build(model, agreement.shape, seed=0), probe(agreement.shape, 3))
 
 
 def _threshold(settings: Experiment, clients: int, summing: Aggregator) -> int:

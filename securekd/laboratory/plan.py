@@ -12,14 +12,14 @@ import numpy as np
 
 from securekd.checkpoint import Arrays
 from securekd.data import Examples, FederatedData, load_federated
-from securekd.errors import BudgetError, DataError, ModelError, SettingError
+from securekd.errors import DataError, ModelError, SettingError
 from securekd.federation.aggregation.catalogue import aggregator_named
 from securekd.federation.aggregation.seam import Aggregate, Aggregator
 from securekd.federation.aggregation.session import add_up
 from securekd.federation.agreement import Agreement, Member, labels_digest
 from securekd.federation.messages import Instruction
 from securekd.federation.party import questions_of
-from securekd.federation.settle import settle
+from securekd.federation.settle import refuse_large_deltas, settle
 from securekd.federation.strategies.catalogue import strategy_named
 from securekd.federation.strategies.seam import Strategy
 from securekd.federation.sums import terms_of
@@ -201,7 +201,7 @@ def make_plan(experiment: Experiment) -> Plan:
         for i, (name, examples, model) in enumerate(zip(data.client_names, data.clients, models, strict=True), start=1)
     )
     members = tuple(Member(name=c.name, model=c.model, examples=c.size) for c in clients)
-    _check_deltas(experiment, clients)
+    refuse_large_deltas(experiment, members)
     strategy.refuse_unfit(experiment, members, shape, len(data.transfer))
     _check_models(experiment, clients, shape)
     aggregator = aggregator_named(experiment.aggregation)
@@ -250,21 +250,6 @@ def _check_device(name: str) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise SettingError(f"runtime.device = {name!r} cannot be used here: {reason}; cpu always can") from error
-
-
-def _check_deltas(experiment: Experiment, clients: tuple[PlannedClient, ...]) -> None:
-    largest = max(clients, key=lambda c: len(c.examples))
-    privacy = experiment.privacy
-    if privacy.dp_sgd and privacy.delta >= 1 / len(largest.examples):
-        raise BudgetError(
-            f"privacy.delta = {privacy.delta} is not below 1/{len(largest.examples)}, the examples of {largest.name}: "
-            f"it would allow giving one example away whole; take {0.1 / len(largest.examples):.0e} or less"
-        )
-    if privacy.client_delta >= 1 / len(clients):
-        raise BudgetError(
-            f"privacy.client_delta = {privacy.client_delta} is not below 1/{len(clients)}, the number of clients; "
-            f"take {0.1 / len(clients):.0e} or less"
-        )
 
 
 def _check_models(experiment: Experiment, clients: Sequence[PlannedClient], shape: InputShape) -> None:

@@ -16,7 +16,7 @@ from securekd.errors import ModelError
 from securekd.models.sequence import as_sequence
 from securekd.models.shape import InputShape
 from securekd_attacks import AttackInputError
-from securekd_attacks.targets.huggingface import refuse_code
+from securekd_attacks.targets.huggingface import keys_of, refuse_code, refuse_keys
 
 REFUSED = {
     "bart": "its position embeddings have no per-example gradients",
@@ -108,6 +108,7 @@ def transformers(
         except (ValueError, OSError, AttackInputError) as error:
             raise ModelError(f"no model in the folder {path}: {str(error).splitlines()[0]}") from error
     else:
+        _refuse_options(options)
         try:
             config = AutoConfig.for_model(str(model_type), **_fitting(shape), num_labels=shape.classes, **options)
         except ValueError as error:
@@ -117,7 +118,7 @@ def transformers(
     _refuse(config)
     try:
         model = (
-            auto.from_config(config)  # type: ignore[no-untyped-call]
+            auto.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
             if path is None
             else auto.from_pretrained(
                 path,
@@ -153,6 +154,14 @@ def _fitting(shape: InputShape) -> dict[str, Any]:
         channels, height, width = shape.image()
         return {"image_size": height if height == width else (height, width), "num_channels": channels}
     return {"vocab_size": shape.vocabulary, "max_position_embeddings": shape.dimensions[0] + 2, "pad_token_id": 0}
+
+
+def _refuse_options(options: dict[str, Any]) -> None:
+    """Refuse options by which a configuration would name code, like a folder's (they may come from anybody)."""
+    try:
+        refuse_keys(keys_of(options), "options of a transformers model name code")
+    except AttackInputError as error:
+        raise ModelError(str(error)) from error
 
 
 def _refuse(config: Any) -> None:

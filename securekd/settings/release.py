@@ -14,8 +14,10 @@ class Release(Settings):
         "logits", description="soft labels, centred logits, one-hot votes, or the top_k largest soft labels"
     )
     top_k: int = Field(3, ge=1, description="soft labels kept in a row; the others become 0 (scores = 'top_k')")
-    temperature: float = Field(1.0, gt=0, description="divides the logits before anything else")
-    clip: float = Field(2.0, gt=0, description="norm to which a row is clipped (clip_unit = 'matrix': on average)")
+    temperature: float = Field(1.0, ge=1e-20, le=1e20, description="divides the logits before anything else")
+    clip: float = Field(
+        2.0, ge=1e-20, le=1e20, description="norm to which a row is clipped (clip_unit = 'matrix': on average)"
+    )
     clip_norm: Literal["l2", "l1", "linf"] = Field("l2", description="the norm that is clipped")
     clip_unit: Literal["row", "matrix"] = Field("row", description="what is clipped: each row, or the whole matrix")
     nonfinite: Literal["zero", "refuse"] = Field(

@@ -16,7 +16,9 @@ class Training(Settings):
     )
     learning_rate: float = Field(0.5, gt=0, description="of SGD on private data")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD on private data")
-    clip: float = Field(1.0, gt=0, description="L2 norm to which each example's gradient is clipped (DP-SGD)")
+    clip: float = Field(
+        1.0, ge=1e-20, le=1e20, description="L2 norm to which each example's gradient is clipped (DP-SGD)"
+    )
     plain_epochs: int = Field(40, ge=1, description="passes over the private data where there is no DP, in each round")
     plain_batch_size: int = Field(32, ge=1, description="examples in a step where there is no DP")
     plain_learning_rate: float = Field(3e-3, gt=0, description="of Adam where there is no DP")

@@ -6,7 +6,7 @@ anything. torch and transformers are imported when a folder is opened.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,23 +173,30 @@ def refuse_code(folder: Path) -> None:
     if (folder / "adapter_config.json").exists():
         raise TargetUnusable("adapters in a model folder", value=str(folder), remedy="merge them into its weights")
     try:
-        named = _keys(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        named = keys_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
         raise TargetUnusable("no Hugging Face model folder", value=str(folder), remedy="save_pretrained it") from error
+    refuse_keys(named, f"{folder / 'config.json'} names code")
+
+
+def refuse_keys(named: Iterable[tuple[str, Any]], what: str) -> None:
+    """Refuse the keys of a configuration, with their values, that would have a loader run other code.
+
+    Raises:
+        TargetUnusable: `what`, with the first of them.
+    """
     for key, value in named:
         kernel = key in ("attn_implementation", "_attn_implementation") and "/" in json.dumps(value)
         if kernel or key in ("auto_map", "quantization_config", "custom_pipelines"):
-            raise TargetUnusable(
-                f"{folder / 'config.json'} names code", value=f"{key}: {json.dumps(value)[:60]}", remedy="take that out"
-            )
+            raise TargetUnusable(what, value=f"{key}: {json.dumps(value)[:60]}", remedy="take that out")
 
 
-def _keys(value: Any) -> Iterator[tuple[str, Any]]:
+def keys_of(value: Any) -> Iterator[tuple[str, Any]]:
     """All keys of nested JSON, with their values."""
     if isinstance(value, dict):
         yield from value.items()
     for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _keys(inner)
+        yield from keys_of(inner)
 
 
 @contextmanager

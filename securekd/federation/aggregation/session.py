@@ -4,6 +4,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,6 +28,26 @@ INPUTS = ("input", "masked_input")
 """The stages in which a client sends its release: one that falls silent does so there."""
 
 Witness = Callable[[bytes], None]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Signing keys of everybody in a session that is played in one process."""
+
+    clients: tuple[Identity, ...]
+    server: Identity
+    decryptor: Identity
+
+    @classmethod
+    def drawn(cls, clients: int) -> "Cast":
+        """Fresh ones."""
+        first, second, *others = (Identity.generate(os.urandom) for _ in range(clients + 2))
+        return cls(tuple(others), first, second)
+
+    @property
+    def directory(self) -> Directory:
+        """What everybody knows of them."""
+        return Directory(tuple(c.public for c in self.clients), self.server.public, self.decryptor.public)
 
 
 def carry(
@@ -144,23 +165,31 @@ def add_up(
     *,
     silent: Collection[str] = (),
     witness: Witness | None = None,
+    cast: Cast | None = None,
 ) -> Aggregate:
     """Add clients' integer vectors (int64, equal lengths) up in a session of its own, with every part in this process.
+
+    Args:
+        aggregator: whose parts they are.
+        releases: by client.
+        terms: of the sum.
+        silent: see `carry`.
+        witness: see `carry`.
+        cast: who plays them; unset: somebody new.
 
     Raises:
         RunError: if fewer than `terms.threshold` clients survive; nothing is opened then.
     """
     refuse_too_few(len(releases) - len(silent), terms)
-    clients = [Identity.generate(os.urandom) for _ in releases]
-    server, decryptor = Identity.generate(os.urandom), Identity.generate(os.urandom)
-    who = Directory(tuple(c.public for c in clients), server.public, decryptor.public)
+    cast = cast or Cast.drawn(len(releases))
+    who = cast.directory
     parts: dict[int, Part] = {
-        i: aggregator.client(terms, who, clients[i], i, vector) for i, vector in enumerate(releases.values())
+        i: aggregator.client(terms, who, cast.clients[i], i, vector) for i, vector in enumerate(releases.values())
     }
-    third = aggregator.decryptor(terms, who, decryptor)
+    third = aggregator.decryptor(terms, who, cast.decryptor)
     if third is not None:
         parts[DECRYPTOR] = third
-    return carry(aggregator.server(terms, who, server), parts, list(releases), silent=silent, witness=witness)
+    return carry(aggregator.server(terms, who, cast.server), parts, list(releases), silent=silent, witness=witness)
 
 
 class _Account:

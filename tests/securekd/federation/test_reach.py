@@ -262,6 +262,9 @@ def test_nor_through_files_that_lie_beside_its_own(plans: Callable[..., Plan], t
                 continue
             with pytest.raises(RunError, match=f"the phase '{name}' is another party's"):
                 party._store.get(name)
+    for name in ("./canaries", "../outside", ".hidden", "a/b", "a\\\\b"):
+        with pytest.raises(RunError, match="would lie outside of its folder"):
+            everybody.server.keep(name, lambda: {})
     for name in ("train.1.client-01", "canaries", "baseline.centralized", "baseline.client-02"):
         with pytest.raises(RunError, match=f"'{name}' is another party's"):
             everybody.server.keep(name, lambda: {})

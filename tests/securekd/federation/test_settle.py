@@ -53,6 +53,11 @@ def test_what_the_settings_ask_for_is_believed(kind: str) -> None:
         (lambda t: t["members"].append(t["members"][0]), "two members have one name"),
         (lambda t: t.update(members=t["members"][:2]), "nobody could keep this agreement"),
         (lambda t: t["settings"]["privacy"].update(epsilon=1e-9), "nobody could keep this agreement"),
+        (lambda t: t["settings"]["privacy"].update(delta=0.9), "nobody could keep this agreement: privacy.delta"),
+        (lambda t: t["members"][0].update(examples=10**7), "nobody could keep this agreement: privacy.delta"),
+        (lambda t: t["members"][0]["model"].update(kind="cnn", options={"width": "x"}), "nobody could keep this"),
+        (lambda t: t["settings"]["training"].update(clip=1e-44), "training.clip"),
+        (lambda t: t["settings"]["release"].update(temperature=1e163), "release.temperature"),
         (lambda t: t["settings"]["release"].update(rows=1000), "nobody could keep this agreement: release.rows"),
         (lambda t: t["settings"].update(strategy="gossip"), "nobody could keep this agreement: no strategy is called"),
     ],
@@ -90,3 +95,18 @@ def test_public_labels_are_agreed_on() -> None:
     )
     assert without is None
     assert with_labels is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"auto_map": {"AutoModelForImageClassification": "code.Model"}, "name_or_path": "/nowhere"},
+        {"attn_implementation": "owner/kernel"},
+        {"quantization_config": {"quant_method": "own"}},
+    ],
+)
+def test_options_of_a_model_name_no_code_either(options: dict[str, Any]) -> None:
+    vit = {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = {"kind": "transformers", "options": vit | options, "learning_rate": None}
+    with pytest.raises(AgreementError, match="options of a transformers model name code"):
+        read_agreement(changed(make_plan(small()).agreement, lambda t: t["members"][0].update(model=model)))

@@ -21,6 +21,7 @@ import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from securekd.errors import RunError
 from securekd.federation.aggregation.masking import MaskingAggregator
 from securekd.federation.aggregation.plain import PlainAggregator
 from securekd.federation.aggregation.seam import Aggregator, Terms
-from securekd.federation.aggregation.session import add_up
+from securekd.federation.aggregation.session import Cast, add_up
 from securekd.knowledge.questions import Question
 from securekd.knowledge.soft_labels import Clip, SoftLabelShape, soft_labels
 from securekd.knowledge.weights import WeightUpdateShape, weight_update
@@ -94,6 +95,12 @@ class Cohort:
         return Terms(len(self.clients), values, largest, self.threshold, 1, b"\x05" * 32, number, variance)
 
 
+@cache
+def cast(clients: int) -> Cast:
+    """The same signing keys in thousands of sums: making them would take longer than adding up."""
+    return Cast.drawn(clients)
+
+
 def cohort(asked: Question, clients: int, threshold: int | None = None, gone: Iterable[str] = ()) -> Cohort:
     names = [f"client-{i:02}" for i in range(1, clients + 1)]
     return Cohort(dict.fromkeys(names, asked), threshold or clients, frozenset(gone))
@@ -132,7 +139,7 @@ def statistics(audited: Cohort, trials: int, world: bool, label: str, *, masked:
         }
         aggregator: Aggregator = masking if i < masked else plain
         now = replace(terms, round_number=i + 1) if i < masked else terms
-        done = add_up(aggregator, integers, now, silent=audited.gone)
+        done = add_up(aggregator, integers, now, silent=audited.gone, cast=cast(len(integers)))
         assert done.survivors == tuple(survivors)
         mean = decoder.mean(done.total, len(survivors)).reshape(-1)
         left = mean * len(survivors) - integers[COLLUDER] * STEP - known
