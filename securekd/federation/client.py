@@ -92,6 +92,7 @@ class Client(Party):
         self._store = store
         self._ledger = ledger
         self._weights: tuple[str, Arrays] | None = None
+        self._taught: dict[tuple[int, int], bytes] = {}
         if len(examples) + absent != self.member.examples:
             raise AgreementError(
                 f"{name} holds {len(examples) + absent} examples and has declared {self.member.examples}; have the "
@@ -114,7 +115,8 @@ class Client(Party):
         self._refuse_early(told)
         if told.phase == "train":
             if self._store.has(self._name(told)):
-                self._announce(told)
+                self._refuse_another(told, self._store.phase(self._name(told), Saved))
+                self._note_training(told)
                 return None
             if not 1 <= told.exchange <= self.agreement.trainings:
                 raise RunError(
@@ -123,6 +125,7 @@ class Client(Party):
                 )
             with _understood(told):
                 return self.strategy.client.train(self, told)
+        self._refuse_taught_otherwise(told)
         with _understood(told):
             about = self.about(told)
         if about != told.about:
@@ -135,8 +138,9 @@ class Client(Party):
 
     def finish(self, told: Instruction, trained: Saved) -> None:
         """Keep what a task gave, the first time; its event is in the ledger when this returns."""
-        self._store.phase(self._name(told), lambda: trained)
-        self._ledger.append([self.agreement.training_entry(self.member.name, told.round, told.exchange)])
+        kept = Saved(trained.arrays, trained.info | {"asked": told.digest.hex()}, trained.seconds)
+        self._refuse_another(told, self._store.phase(self._name(told), lambda: kept))
+        self._note_training(told)
 
     def join(self, told: Instruction, aggregator: Aggregator, who: Directory) -> Part:
         """Its part in the sum of what was asked, on its own terms.
@@ -164,6 +168,7 @@ class Client(Party):
         self._refuse_early(told)
         if told.phase != "release":
             raise RunError(f"{told.words} is no time to say something: that counts as a release")
+        self._refuse_taught_otherwise(told)
         half = self.strategy.client
         if not isinstance(half, Speaking):
             raise RunError(f"strategy {self.agreement.settings.strategy!r} has clients say nothing in the clear")
@@ -289,9 +294,21 @@ class Client(Party):
         trained = [(e.round, e.exchange) for e in self._ledger.entries if e.phase == "train"]
         return max((one for one in trained if one[0] <= told.round), default=None)
 
-    def _announce(self, told: Instruction) -> None:
-        self._store.phase(self._name(told), Saved)
+    def _note_training(self, told: Instruction) -> None:
+        self._taught[told.round, told.exchange] = told.digest
         self._ledger.append([self.agreement.training_entry(self.member.name, told.round, told.exchange)])
+
+    def _refuse_taught_otherwise(self, told: Instruction) -> None:
+        """Refuse a question that comes after another lesson than this client had: others may have had that one."""
+        which = self._latest_training(told)
+        if which is not None and which not in self._taught:
+            noted = self._store.get(self._name(Instruction(which[0], "train", b"", exchange=which[1]))).info
+            self._taught[which] = bytes.fromhex(noted.get("asked", ""))
+        if told.after != (b"" if which is None else self._taught[which]):
+            raise RunError(
+                f"{told.words} is to come after another training than {self.member.name} had; have the instruction to "
+                "train sent again, and then this one"
+            )
 
     def _refuse_early(self, told: Instruction) -> None:
         """Refuse what comes before the training that it builds on."""

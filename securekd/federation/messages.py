@@ -27,6 +27,8 @@ class Instruction:
         about: digest of the transfer rows, or of the model, that an answer is about, as the ledger has it; empty for
             training.
         exchange: number among those of its phase in its round, from 1.
+        after: digest of the instruction to train that an answer comes after, so that those whose answers are added up
+            were taught the same (Pasquini et al. 2022); empty for training.
     """
 
     round: int
@@ -36,6 +38,7 @@ class Instruction:
     texts: tuple[str, ...] = ()
     about: bytes = b""
     exchange: int = 1
+    after: bytes = b""
 
     def __post_init__(self) -> None:
         """Refuse what is no number or no phase: `True` and `1.0` would be other files, and the same charge."""
@@ -55,6 +58,7 @@ class Instruction:
             "exchange": self.exchange,
             "agreement": self.agreement.hex(),
             "about": self.about.hex(),
+            "after": self.after.hex(),
             "texts": self.texts,
             "arrays": {name: (array.dtype.newbyteorder("<").str, array.shape) for name, array in self.arrays.items()},
         }

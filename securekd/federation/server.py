@@ -101,6 +101,7 @@ class Server(Party):
         self._ledger = ledger
         self._turn: Turn | None = None
         self._sums: list[tuple[Instruction, Aggregate]] = []
+        self._trained = b""
 
     # ---- a round, for whoever plays it ----
 
@@ -141,6 +142,7 @@ class Server(Party):
         arrays, texts = (taught.arrays, taught.texts) if taught else ({}, ())
         told = self._instruction("train", arrays, texts, exchange)
         yield Train(told)
+        self._trained = told.digest
         self._ledger.append(self.agreement.training_entry(m.name, told.round, exchange) for m in self.agreement.members)
 
     def ask(
@@ -149,7 +151,7 @@ class Server(Party):
         """Have every client answer, and the answers added up; the ledger is told in between."""
         question = self.question(phase)
         told = self._instruction(phase, arrays, texts, exchange)
-        told = replace(told, about=self.about(told))
+        told = replace(told, about=self.about(told), after=self._trained)
         yield Prepare(told)
         self._ledger.append(
             entry
@@ -168,7 +170,7 @@ class Server(Party):
 
     def hear(self, arrays: Arrays | None = None, texts: Sequence[str] = (), exchange: int = 1) -> Turn:
         """Have every client say something in the clear, which the ledger counts as unprotected."""
-        told = self._instruction("release", arrays, texts, exchange)
+        told = replace(self._instruction("release", arrays, texts, exchange), after=self._trained)
         said: Mapping[str, Sequence[str]] = yield Hear(told)
         self._ledger.append(self.agreement.said_entry(m.name, told.round, exchange) for m in self.agreement.members)
         return said

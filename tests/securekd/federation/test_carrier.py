@@ -190,20 +190,26 @@ class Lying(InProcess):
     """Tells clients that the server has agreed on the same as they."""
 
     told = b""
+    trained = b""
     victims: frozenset[int] = frozenset(range(4))
 
     def lie(self, client: Client, told: Instruction) -> Instruction:
-        return replace(told, agreement=self.told) if client.number in self.victims else told
+        if client.number not in self.victims:
+            return told
+        return replace(told, agreement=self.told, after=self.trained if told.after else b"")
 
     def instruct(self, told: Instruction) -> None:
         for client in self.clients:
             lie = self.lie(client, told)
+            if told.phase == "train" and client.number in self.victims:
+                self.trained = lie.digest
             task = client.begin(lie)
             if task is not None:
                 client.finish(lie, next(untrained([task])))
 
     def add_up(self, told: Instruction, server: Server) -> Aggregate:
-        own = replace(told, agreement=self.told) if len(self.victims) == len(self.clients) else told
+        everybody = len(self.victims) == len(self.clients)
+        own = replace(told, agreement=self.told, after=self.trained) if everybody else told
         who, parts = joined(self.clients, server, own, self._aggregator, lambda client: self.lie(client, told))
         names = [member.name for member in server.agreement.members]
         return carry(server.part(own, self._aggregator, who), parts, names, witness=self._witness)
@@ -726,7 +732,7 @@ def begun(folder: Path) -> tuple[Plan, Client, Instruction, Instruction]:
     everybody = built(plan, folder)
     told = Instruction(1, "train", plan.agreement.digest)
     rows = {"rows": np.arange(12)}
-    asked = Instruction(1, "release", plan.agreement.digest, rows)
+    asked = Instruction(1, "release", plan.agreement.digest, rows, after=told.digest)
     return plan, everybody.clients[0], told, replace(asked, about=everybody.clients[0].about(asked))
 
 
@@ -803,6 +809,6 @@ def test_exchanges_are_counted_from_one(exchange: int, tmp_path: Path) -> None:
         if trained:
             client.finish(told, next(untrained([client.begin(told)])))
         files = contents(tmp_path)
-        with pytest.raises(RunError, match="counted from 1"):
+        with pytest.raises(RunError, match="is no number from 1"):
             client.begin(replace(told, exchange=exchange))
         assert contents(tmp_path) == files

@@ -422,10 +422,14 @@ def test_text_goes_both_ways(alone: Alone) -> None:
 
 # ---- what a client keeps to ----
 
+WHO = Directory(tuple(bytes([number]) * 32 for number in (1, 2, 3)), b"s" * 32, b"d" * 32)
+
 
 def test_nothing_is_said_about_something_else_under_the_same_number(alone: Alone) -> None:
     plan, _, everybody = alone("Conversing")
-    other = Instruction(1, "release", plan.agreement.digest, texts=("who are they?",), exchange=2)
+    other = Instruction(
+        1, "release", plan.agreement.digest, texts=("who are they?",), exchange=2, after=first_lesson(plan)
+    )
     with pytest.raises(RunError, match="has answered release of round 1, exchange 2 already"):
         everybody.clients[0].say(other)
 
@@ -433,11 +437,11 @@ def test_nothing_is_said_about_something_else_under_the_same_number(alone: Alone
 def test_no_release_goes_into_a_sum_about_something_else(alone: Alone) -> None:
     plan, _, everybody = alone("Refreshing")
     asked, _ = everybody.server.played[0].sums[0]
-    client, who = everybody.clients[0], Directory((), b"", b"")
-    client.join(asked, plan.aggregator, who)
+    client = everybody.clients[0]
+    client.join(asked, plan.aggregator, WHO)
     other = replace(asked, arrays={"rows": asked.arrays["rows"][::-1]})
     with pytest.raises(RunError, match="was about something else"):
-        client.join(other, plan.aggregator, who)
+        client.join(other, plan.aggregator, WHO)
 
 
 def test_a_release_is_in_the_ledger_before_it_leaves_even_if_its_client_was_killed_in_between(
@@ -461,5 +465,24 @@ def test_a_release_is_in_the_ledger_before_it_leaves_even_if_its_client_was_kill
             one.begin(asked)
     restored = build(plan, tmp_path).clients[0]
     assert [e.phase for e in restored.entries] == ["train"]
-    restored.join(asked, plan.aggregator, Directory((), b"", b""))
+    restored.join(asked, plan.aggregator, WHO)
     assert [e.phase for e in restored.entries] == ["train", *["release"] * len(VIEWS)]
+
+
+def test_a_client_answers_after_the_lesson_that_it_had_alone(alone: Alone, tmp_path: Path) -> None:
+    """Taught apart from all others, a client would be the only one in a sum that knows something (Pasquini et al.)."""
+    plan, _, everybody = alone("Refreshing")
+    asked, _ = everybody.server.played[0].sums[0]
+    one = build(plan, tmp_path).clients[0]
+    other = Instruction(1, "train", plan.agreement.digest, texts=("a lesson for you alone",))
+    task = one.begin(other)
+    assert task is not None
+    one.finish(other, perform(task))
+    for client in (one, build(plan, tmp_path).clients[0]):  # as it is, and restored
+        for after in (asked.after, b"", b"x" * 32):
+            with pytest.raises(RunError, match="is to come after another training than"):
+                client.begin(replace(asked, after=after))
+    with pytest.raises(RunError, match="already, and it was about something else"):
+        one.begin(Instruction(1, "train", plan.agreement.digest))
+    assert [entry.phase for entry in one.entries] == ["train"]
+    one.begin(replace(asked, after=other.digest))  # whose context nobody else has

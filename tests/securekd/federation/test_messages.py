@@ -1,4 +1,4 @@
-"""An instruction comes from somebody else: what is no number or no phase is refused before it becomes a file or a charge."""
+"""An instruction comes from somebody else: what is no number or no phase becomes neither a file nor a charge."""
 
 from typing import Any
 

@@ -95,8 +95,9 @@ def test_a_sampled_client_sends_its_scores_and_others_send_zeros(tmp_path: Path)
     about = plan.agreement.rows_digest(plan.data.transfer, rows)
     sent = []
     for number in range(1, 201):
-        one.finish(Instruction(number, "train", plan.agreement.digest), state)
-        asked = Instruction(number, "release", plan.agreement.digest, {"rows": rows}, about=about)
+        told = Instruction(number, "train", plan.agreement.digest)
+        one.finish(told, state)
+        asked = Instruction(number, "release", plan.agreement.digest, {"rows": rows}, about=about, after=told.digest)
         one.begin(asked)
         sent.append(bool(one.released(asked).any()))
     assert 35 <= sum(sent) <= 87  # 60 expected; four standard deviations, and the seed is fixed
