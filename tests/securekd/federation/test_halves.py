@@ -427,9 +427,8 @@ WHO = Directory(tuple(bytes([number]) * 32 for number in (1, 2, 3)), b"s" * 32, 
 
 def test_nothing_is_said_about_something_else_under_the_same_number(alone: Alone) -> None:
     plan, _, everybody = alone("Conversing")
-    other = Instruction(
-        1, "release", plan.agreement.digest, texts=("who are they?",), exchange=2, after=first_lesson(plan)
-    )
+    first = Instruction(1, "train", plan.agreement.digest)
+    other = replace(first, phase="release", texts=("who are they?",), exchange=2, after=first.digest)
     with pytest.raises(RunError, match="has answered release of round 1, exchange 2 already"):
         everybody.clients[0].say(other)
 
