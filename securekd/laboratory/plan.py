@@ -6,6 +6,7 @@ by the accountant from the very events that the run will write to its ledger.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ class Plan:
         """The same as log-probabilities."""
         return log_softmax(self.logits(model, state, inputs))
 
-    @property
+    @cached_property
     def questions(self) -> tuple[Question, ...]:
         """What clients are asked in a round, in order: whatever comes first, then the release that is learnt."""
         return tuple(sorted(questions_of(self.agreement, self.strategy).values(), key=lambda q: q.phase == "release"))
