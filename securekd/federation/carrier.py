@@ -68,7 +68,7 @@ class InProcess:
 
     Args:
         clients: in order.
-        aggregator: how releases are added up.
+        aggregator: whose third party, where there is one, is in this process too.
         perform: carries training out.
         silent: which clients fall silent in the sums of a round.
         witness: of every byte string that the server gets in a sum.
@@ -105,12 +105,12 @@ class InProcess:
         who = Directory(
             tuple(client.identity.public for client in self.clients), server.identity.public, self._decryptor.public
         )
-        parts: dict[int, Part] = {c.number: c.join(told, self._aggregator, who) for c in self.clients}
+        parts: dict[int, Part] = {c.number: c.join(told, who) for c in self.clients}
         third = self._aggregator.decryptor(terms, who, self._decryptor)
         if third is not None:
             parts[DECRYPTOR] = third
         names = [member.name for member in server.agreement.members]
-        part = server.part(told, self._aggregator, who)
+        part = server.part(told, who)
         return carry(part, parts, names, silent=silent, witness=self._witness)
 
     def hear(self, told: Instruction) -> dict[str, tuple[str, ...]]:

@@ -54,6 +54,7 @@ class Client(Party):
     Args:
         agreement: with everybody.
         strategy: that it names.
+        aggregator: that it names.
         name: this client's, as the agreement has it.
         examples: its own records, as it trains on them.
         transfer: the public transfer set.
@@ -71,6 +72,7 @@ class Client(Party):
         self,
         agreement: Agreement,
         strategy: Strategy,
+        aggregator: Aggregator,
         name: str,
         examples: Examples,
         transfer: Examples,
@@ -82,7 +84,7 @@ class Client(Party):
         absent: int = 0,
         identity: Identity | None = None,
     ) -> None:
-        super().__init__(agreement, strategy, transfer, machine)
+        super().__init__(agreement, strategy, aggregator, transfer, machine)
         self.member: Member = agreement.member(name)
         self.number = agreement.members.index(self.member)
         self.examples = examples
@@ -93,6 +95,7 @@ class Client(Party):
         self._ledger = ledger
         self._weights: tuple[str, Arrays] | None = None
         self._taught: dict[tuple[int, int], bytes] = {}
+        self._begun: set[bytes] = set()
         if len(examples) + absent != self.member.examples:
             raise AgreementError(
                 f"{name} holds {len(examples) + absent} examples and has declared {self.member.examples}; have the "
@@ -124,7 +127,9 @@ class Client(Party):
                     "trained"
                 )
             with _understood(told):
-                return self.strategy.client.train(self, told)
+                task = self.strategy.client.train(self, told)
+            self._begun.add(told.digest)
+            return task
         self._refuse_taught_otherwise(told)
         with _understood(told):
             about = self.about(told)
@@ -137,12 +142,20 @@ class Client(Party):
         return None
 
     def finish(self, told: Instruction, trained: Saved) -> None:
-        """Keep what a task gave, the first time; its event is in the ledger when this returns."""
+        """Keep what a task gave, the first time; its event is in the ledger when this returns.
+
+        Raises:
+            RunError: No such task was begun, or the same was asked about something else.
+        """
+        if told.digest not in self._begun:
+            raise RunError(
+                f"{self.member.name} has not begun {told.words}; begin it, and finish with what its task gave"
+            )
         kept = Saved(trained.arrays, trained.info | {"asked": told.digest.hex()}, trained.seconds)
         self._refuse_another(told, self._store.phase(self._name(told), lambda: kept))
         self._note_training(told)
 
-    def join(self, told: Instruction, aggregator: Aggregator, who: Directory) -> Part:
+    def join(self, told: Instruction, who: Directory) -> Part:
         """Its part in the sum of what was asked, on its own terms.
 
         Raises:
@@ -156,7 +169,7 @@ class Client(Party):
         if len(who.clients) != len(self.agreement.members):
             raise AgreementError(f"{len(who.clients)} keys for the {len(self.agreement.members)} members agreed on")
         terms = terms_of(self.agreement, self.question(told.release_phase), told)
-        return aggregator.client(terms, who, self.identity, self.number, answered.arrays["integers"])
+        return self.aggregator.client(terms, who, self.identity, self.number, answered.arrays["integers"])
 
     def say(self, told: Instruction) -> tuple[str, ...]:
         """What it says in the clear, which its ledger counts as unprotected.

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from securekd.data.examples import Examples, transfer_digest
 from securekd.errors import AgreementError, RunError
+from securekd.federation.aggregation.seam import Aggregator
 from securekd.federation.agreement import Agreement, labels_digest
 from securekd.federation.messages import Instruction
 from securekd.federation.strategies.seam import Strategy, trainings_of
@@ -27,6 +28,7 @@ class Party:
     Args:
         agreement: with everybody.
         strategy: that it names.
+        aggregator: that it names.
         transfer: the public transfer set.
         machine: where this party computes.
 
@@ -36,9 +38,17 @@ class Party:
 
     kind: ClassVar[str]
 
-    def __init__(self, agreement: Agreement, strategy: Strategy, transfer: Examples, machine: Machine) -> None:
+    def __init__(
+        self,
+        agreement: Agreement,
+        strategy: Strategy,
+        aggregator: Aggregator,
+        transfer: Examples,
+        machine: Machine,
+    ) -> None:
         self.agreement = agreement
         self.strategy = strategy
+        self.aggregator = aggregator
         self.transfer = transfer
         found = transfer_digest(transfer, agreement.classes).hex()
         if found != agreement.transfer_sha256:

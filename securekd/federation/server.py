@@ -74,6 +74,7 @@ class Server(Party):
     Args:
         agreement: with everybody.
         strategy: that it names.
+        aggregator: that it names.
         transfer: the public transfer set.
         machine: where it computes.
         store: what has come back, and what it has made of it.
@@ -87,6 +88,7 @@ class Server(Party):
         self,
         agreement: Agreement,
         strategy: Strategy,
+        aggregator: Aggregator,
         transfer: Examples,
         machine: Machine,
         store: PhaseStore,
@@ -94,7 +96,7 @@ class Server(Party):
         *,
         identity: Identity | None = None,
     ) -> None:
-        super().__init__(agreement, strategy, transfer, machine)
+        super().__init__(agreement, strategy, aggregator, transfer, machine)
         self.identity = identity or Identity.generate(os.urandom)
         self.played: list[Played] = []
         self._store = store
@@ -130,10 +132,10 @@ class Server(Party):
             return None
         return request
 
-    def part(self, told: Instruction, aggregator: Aggregator, who: Directory) -> ServerPart:
+    def part(self, told: Instruction, who: Directory) -> ServerPart:
         """Its part in a sum."""
         terms = terms_of(self.agreement, self.question(told.release_phase), told)
-        return aggregator.server(terms, who, self.identity)
+        return self.aggregator.server(terms, who, self.identity)
 
     # ---- what its half sees ----
 

@@ -61,7 +61,7 @@ def server(plan: Plan, state: Path, ledger: Ledger, on_done: OnDone = lambda nam
         return name.rpartition(".")[2] not in keys and name.partition(".")[0] not in LABORATORY
 
     store = PhaseStore(state, on_done, owns)
-    return Server(plan.agreement, plan.strategy, plan.data.transfer, plan.machine, store, ledger)
+    return Server(plan.agreement, plan.strategy, plan.aggregator, plan.data.transfer, plan.machine, store, ledger)
 
 
 def client(plan: Plan, planned: PlannedClient, state: Path, on_done: OnDone = lambda name, saved: None) -> Client:
@@ -71,6 +71,7 @@ def client(plan: Plan, planned: PlannedClient, state: Path, on_done: OnDone = la
     return Client(
         plan.agreement,
         plan.strategy,
+        plan.aggregator,
         planned.name,
         planned.examples,
         plan.data.transfer,

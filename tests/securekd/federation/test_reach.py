@@ -36,7 +36,7 @@ from securekd.settings.experiment import Experiment
 from securekd_protocols import Identity, ProtocolError
 from securekd_protocols.homomorphic import require_seal
 from tests.securekd.conftest import small
-from tests.securekd.federation.reach import Secret, found, module_globals
+from tests.securekd.federation.reach import Instrument, Secret, found, module_globals
 
 STRATEGIES: dict[str, dict[str, object]] = {
     "distil": {},
@@ -104,7 +104,7 @@ def secrets_of(client: Client, sums_only: bool) -> list[Secret]:
     return kept
 
 
-class Looking:
+class Looking(Instrument):
     """Looks at everybody when it is called; as an aggregator, it looks while releases are added up, too."""
 
     def __init__(self, aggregator: Aggregator) -> None:

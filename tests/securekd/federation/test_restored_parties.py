@@ -150,10 +150,9 @@ class Fragile:
         return True
 
     def _session(self, told: Instruction, server: Server) -> Aggregate:
-        aggregator = self.plan.aggregator
         who = Directory(tuple(c.identity.public for c in self.clients), server.identity.public, bytes(32))
-        parts: dict[int, Part] = {c.number: self._watched(c.join(told, aggregator, who), told) for c in self.clients}
-        part = self._watched(server.part(told, aggregator, who), told)
+        parts: dict[int, Part] = {c.number: self._watched(c.join(told, who), told) for c in self.clients}
+        part = self._watched(server.part(told, who), told)
         return carry(part, parts, [c.member.name for c in self.clients])
 
     def _watched(self, part: Part, told: Instruction) -> "_Frames":

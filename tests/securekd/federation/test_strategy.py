@@ -96,6 +96,7 @@ def test_a_sampled_client_sends_its_scores_and_others_send_zeros(tmp_path: Path)
     sent = []
     for number in range(1, 201):
         told = Instruction(number, "train", plan.agreement.digest)
+        one.begin(told)
         one.finish(told, state)
         asked = Instruction(number, "release", plan.agreement.digest, {"rows": rows}, about=about, after=told.digest)
         one.begin(asked)
