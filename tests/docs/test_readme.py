@@ -1,14 +1,21 @@
-"""The README's commands and code run as they stand there, in its order, in one folder."""
+"""The README's commands and code run as they stand there, in its order, in one folder.
+
+Commands run in this process, as on a machine of one core: two dozen times Python, torch and worker processes would take
+minutes to start. Code runs in processes of its own.
+"""
 
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from securekd.cli.command import main
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -49,29 +56,59 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(arguments: list[str], folder: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def securekd(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs the command in the folder."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
+
+    def run(*words: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["securekd", *words])
+        try:
+            main()
+        except SystemExit as ended:
+            pytest.fail(f"securekd {shlex.join(words)} ended with {ended.code}: {capsys.readouterr().err}")
+
+    yield run
+    for name in MODULES:
+        sys.modules.pop(name.removesuffix(".py"), None)
+
+
+def python(*arguments: str, cwd: Path) -> None:
     done = subprocess.run(
-        arguments, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr
 
 
-def test_commands_and_code_run_in_order(folder: Path) -> None:
+def test_commands_and_code_run_in_order(folder: Path, securekd: Run) -> None:
     for kind, text in BLOCKS:
-        if kind == "python":
-            run([sys.executable, "-c", text], folder)
+        if kind == "python" and text not in MODULES.values():
+            python("-c", text, cwd=folder)
         if kind == "sh":
             for line in text.splitlines():
-                words = shlex.split(line, comments=True)
-                if words and words[0] in ("securekd", "python"):  # make and pip install the environment that runs this
-                    run([sys.executable, *(["-m", *words] if words[0] == "securekd" else words[1:])], folder)
+                match shlex.split(line, comments=True):
+                    case ["securekd", *words]:
+                        securekd(*words)
+                    case ["python", *words]:
+                        python(*words, cwd=folder)  # make and pip install the environment that runs this
 
 
-def test_the_configuration_runs(folder: Path) -> None:
+def test_each_module_is_used_by_a_command() -> None:
+    commands = "".join(text for kind, text in BLOCKS if kind == "sh")
+    for name in MODULES:
+        module = name.removesuffix(".py")
+        assert f"{module}:" in commands, f"no command uses {name}"
+
+
+def test_the_configuration_runs(folder: Path, securekd: Run) -> None:
     (text,) = (text for kind, text in BLOCKS if kind == "toml" and "[axes]" not in text)
     (folder / "patients.toml").write_text(text)
-    run([sys.executable, "-m", "securekd", "run", "patients.toml", "--out", "patients"], folder)
+    securekd("run", "patients.toml", "--out", "patients")
 
 
 def test_the_sweep_is_the_example() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -32,15 +31,6 @@ MLP = {"kind": "mlp", "options": {"hidden": 16}}
 OWN_MODEL = {"kind": f"{__name__}:own_model", "options": {"width": 8, "words": ["ä", 'q"'], "deep": {"on": True}}}
 FEDAVG = {"strategy": "fedavg", "clients": {"models": [MLP]}, "student": {"model": MLP}}
 NAMES = ('Sankt "Élise"', "back\\slash", "zero​width", "🏥 tab\tand, comma", "Ångström & söner")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Two threads for one small model are slower than one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def own_model(shape: InputShape, width: int, words: list[str], deep: dict[str, bool]) -> nn.Module:

@@ -40,7 +40,9 @@ from securekd.privacy.ledger import Ledger, read_ledger
 from securekd.privacy.release import release_event
 from securekd.settings.experiment import Experiment
 from tests.securekd.federation.test_reach import tiny
-from tests.securekd.federation.test_restored_parties import EVERYBODY, Fragile, Trained, left, quick  # noqa: F401
+from tests.securekd.federation.test_restored_parties import EVERYBODY, Fragile, Trained, left
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def build(plan: Plan, folder: Path) -> Parties:

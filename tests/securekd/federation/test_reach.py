@@ -38,6 +38,8 @@ from securekd_protocols.homomorphic import require_seal
 from tests.securekd.conftest import small
 from tests.securekd.federation.reach import Instrument, Secret, found, module_globals
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 STRATEGIES: dict[str, dict[str, object]] = {
     "distil": {},
     "pate": {"release": {"scores": "votes"}, "pate": {"threshold": 0.2, "answers": 12}},
@@ -76,9 +78,9 @@ def plans() -> Callable[..., Plan]:
     return plan
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def pool() -> Iterator[Perform]:
-    """Two real worker processes; this one has a single thread meanwhile."""
+    """Two real worker processes."""
     with performer(2, 3) as perform:
         yield perform
 

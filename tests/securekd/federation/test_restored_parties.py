@@ -20,12 +20,13 @@ from securekd.federation.server import Server
 from securekd.laboratory.parties import client, parties, refuse_disagreement, server
 from securekd.laboratory.plan import Plan, make_plan
 from securekd.laboratory.shared import task_key
-from securekd.learning.parallel import performer
 from securekd.learning.tasks import TrainTask
 from securekd.learning.tasks import perform as train
 from securekd.privacy.ledger import Ledger
 from securekd.privacy.release import ReleasePlan
 from tests.securekd.federation.test_reach import STRATEGIES, tiny
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 CLIENTS, EVERYBODY = (0, 1, 2), (SERVER, 0, 1, 2)
 OTHERS = [pytest.param((number,), marks=pytest.mark.slow) for number in (0, 2)]
@@ -213,14 +214,6 @@ def left(plan: Plan, folder: Path, server: Server, clients: Sequence[Client]) ->
             for one_of_them in clients:
                 files[f"{one_of_them.member.name} in {asked.words}"] = one_of_them.released(asked).tobytes()
     return files
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody pulls the plug here, and two threads for a model this small are slower than one."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-    with performer(1, 1):
-        yield
 
 
 @pytest.fixture(scope="module")

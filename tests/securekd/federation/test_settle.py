@@ -23,6 +23,12 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def agreement() -> Agreement:
+    """What a small federation with a target for whole clients agrees on."""
+    return make_plan(small(privacy={"client_epsilon": 40.0})).agreement
+
+
 def changed(agreement: Agreement, change: Callable[[dict[str, Any]], object]) -> bytes:
     """The document with something changed in it, in the one encoding."""
     tree = json.loads(agreement.encoded)
@@ -62,8 +68,9 @@ def test_what_the_settings_ask_for_is_believed(kind: str) -> None:
         (lambda t: t["settings"].update(strategy="gossip"), "nobody could keep this agreement: no strategy is called"),
     ],
 )
-def test_what_they_do_not_ask_for_is_refused(change: Callable[[dict[str, Any]], object], said: str) -> None:
-    agreement = make_plan(small(privacy={"client_epsilon": 40.0})).agreement
+def test_what_they_do_not_ask_for_is_refused(
+    change: Callable[[dict[str, Any]], object], said: str, agreement: Agreement
+) -> None:
     with pytest.raises(AgreementError, match=said) as refused:
         read_agreement(changed(agreement, change))
     assert "\n" not in str(refused.value)
@@ -80,12 +87,12 @@ def test_what_they_do_not_ask_for_is_refused(change: Callable[[dict[str, Any]], 
     ],
 )
 def test_code_that_it_names_is_not_imported_unless_it_is_named(
-    change: Callable[[dict[str, Any]], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[dict[str, Any]], object], agreement: Agreement, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "trap.py").write_text("raise SystemExit('ran')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(FolderError, match=r"this agreement names code, 'trap:run'.*plugins="):
-        read_agreement(changed(make_plan(small()).agreement, change))
+        read_agreement(changed(agreement, change))
     assert "trap" not in sys.modules
 
 
@@ -105,8 +112,8 @@ def test_public_labels_are_agreed_on() -> None:
         {"quantization_config": {"quant_method": "own"}},
     ],
 )
-def test_options_of_a_model_name_no_code_either(options: dict[str, Any]) -> None:
+def test_options_of_a_model_name_no_code_either(options: dict[str, Any], agreement: Agreement) -> None:
     vit = {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = {"kind": "transformers", "options": vit | options, "learning_rate": None}
     with pytest.raises(AgreementError, match="options of a transformers model name code"):
-        read_agreement(changed(make_plan(small()).agreement, lambda t: t["members"][0].update(model=model)))
+        read_agreement(changed(agreement, lambda t: t["members"][0].update(model=model)))

@@ -20,6 +20,8 @@ from securekd.privacy.ledger import Ledger, read_ledger
 from securekd.records.record import Result
 from tests.securekd.conftest import small
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 VOTES = {"strategy": "pate", "release": {"scores": "votes"}}
 
 

@@ -189,7 +189,7 @@ def test_workers_are_deaf_to_ctrl_c_from_their_start_on(seconds: float, tmp_path
     (tmp_path / "small.toml").write_text(tomli_w.dumps(SMALL))
     parent = subprocess.Popen(
         [sys.executable, "-m", "securekd", "run", "small.toml", "--set", "runtime.workers=2",
-         "--set", "rounds=1", "--out", "r"],
+         "--set", "rounds=1", "--set", 'clients.models=["logistic"]', "--set", "student.model=logistic", "--out", "r"],
         cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
