@@ -92,7 +92,7 @@ def joined(
     parts: dict[int, Part] = {}
     for client in clients:
         with suppress(RunError):
-            parts[client.number] = client.join(heard(client) if heard else told, aggregator, who)
+            parts[client.number] = client.join(heard(client) if heard else told, who)
     terms = terms_of(server.agreement, server.question(told.release_phase), told)
     third = aggregator.decryptor(terms, who, DECRYPTOR_IDENTITY)
     return who, parts if third is None else parts | {DECRYPTOR: third}

@@ -256,7 +256,7 @@ class Unreliable(InProcess):
         who, parts = joined(self.clients, server, told, self._aggregator)
         lines = {i: BadLine(part, i, self.faults, self.old[i], self.signed) for i, part in parts.items()}
         names = [member.name for member in server.agreement.members]
-        return carry(server.part(told, self._aggregator, who), lines, names)
+        return carry(server.part(told, who), lines, names)
 
 
 def whole_rounds(aggregation: str, faults: Faults, folder: Path) -> None:

@@ -42,24 +42,24 @@ def test_of_two_trainings_of_a_round_the_first_is_kept(tmp_path: Path) -> None:
 
 
 def test_an_answer_leaves_for_the_question_that_it_was_drawn_for_alone(tmp_path: Path) -> None:
-    plan, client, told, asked = begun(tmp_path)
+    _, client, told, asked = begun(tmp_path)
     client.finish(told, next(untrained([client.begin(told)])))
     who = WHO
     with pytest.raises(RunError, match="was not asked for release of round 1"):
-        client.join(asked, plan.aggregator, who)
+        client.join(asked, who)
     client.begin(asked)
     released, charged, files = client.released(asked), client.entries, contents(tmp_path)
     turned = replace(asked, arrays={"rows": np.arange(12)[::-1]})
     turned = replace(turned, about=client.about(turned))
     for other in (turned, replace(asked, texts=("x",)), replace(asked, agreement=b"another")):
         with pytest.raises(RunError, match=r"has answered release of round 1 already, and it was about something else"):
-            client.join(other, plan.aggregator, who)
+            client.join(other, who)
     with pytest.raises(RunError, match="was about something else"):
         client.begin(turned)
     with pytest.raises(AgreementError, match="is asked about something else than it sees itself"):
         client.begin(replace(asked, about=turned.about))
     client.begin(asked)
-    client.join(asked, plan.aggregator, who)
+    client.join(asked, who)
     assert contents(tmp_path) == files
     assert client.entries == charged
     np.testing.assert_array_equal(client.released(asked), released)
@@ -76,7 +76,7 @@ def test_an_answer_that_nobody_has_charged_for_is_charged_for_before_it_leaves(t
     path.write_bytes(before)
     again = built(plan, tmp_path).clients[0]
     assert len(again.entries) == 1
-    again.join(asked, plan.aggregator, WHO)
+    again.join(asked, WHO)
     assert path.read_bytes() == after
 
 
@@ -102,3 +102,13 @@ def test_exchanges_are_counted_from_one(exchange: int, tmp_path: Path) -> None:
         with pytest.raises(RunError, match="is no number from 1"):
             client.begin(replace(told, exchange=exchange))
         assert contents(tmp_path) == files
+
+
+def test_training_that_was_not_begun_is_not_finished_nor_charged(tmp_path: Path) -> None:
+    _, client, told, _ = begun(tmp_path)
+    trained = next(untrained([client.begin(told)]))
+    files = contents(tmp_path)
+    with pytest.raises(RunError, match="has not begun train of round 1; begin it"):
+        client.finish(replace(told, texts=("another",)), trained)
+    assert contents(tmp_path) == files
+    assert client.entries == ()

@@ -150,7 +150,7 @@ class Lying(InProcess):
         own = replace(told, agreement=self.told, after=self.trained) if everybody else told
         who, parts = joined(self.clients, server, own, self._aggregator, lambda client: self.lie(client, told))
         names = [member.name for member in server.agreement.members]
-        return carry(server.part(own, self._aggregator, who), parts, names, witness=self._witness)
+        return carry(server.part(own, who), parts, names, witness=self._witness)
 
 
 @pytest.mark.parametrize("change", OTHERS, ids=lambda change: change.__name__)
