@@ -23,6 +23,10 @@ class Encoder(Protocol):
         """What the inputs are."""
 
     @property
+    def pieces(self) -> tuple[str, ...]:
+        """The bytes of each token id, a character for each; empty without tokens."""
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one input."""
 

@@ -75,6 +75,7 @@ class FederatedData:
         test: the test set.
         transfer_digest: SHA-256 over the transfer set's inputs in their order and over the class map.
         notes: what was passed over when the data were read and split, a line each.
+        pieces: for text the bytes of each token id, a character for each; otherwise empty.
     """
 
     modality: Modality
@@ -87,6 +88,7 @@ class FederatedData:
     test: Examples
     transfer_digest: bytes
     notes: tuple[str, ...] = ()
+    pieces: tuple[str, ...] = ()
 
 
 def transfer_digest(transfer: Examples, classes: tuple[str, ...]) -> bytes:

@@ -92,6 +92,7 @@ def load_federated(settings: Data, clients: int | None, seed: int) -> FederatedD
         classes=classes,
         input_shape=encoder.shape,
         vocabulary=encoder.vocabulary,
+        pieces=encoder.pieces,
         clients=tuple(held.take(part) for part in parts),
         client_names=_numbered(len(parts)) if values is None else institutions(values, column),
         transfer=public,

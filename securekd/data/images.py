@@ -64,6 +64,7 @@ class ImageEncoder:
     resize: bool
     modality: Literal["image"] = "image"
     vocabulary: None = None
+    pieces: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -75,6 +75,7 @@ class TableEncoder:
     columns: tuple[Number | Category, ...]
     modality: Literal["tabular"] = "tabular"
     vocabulary: None = None
+    pieces: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -36,6 +36,7 @@ class TextEncoder:
         vocabulary: number of ids, padding included.
         unknown: the id of the one token of an empty text, and of a padding token that a text spells out.
         tokenize: from texts to their ids, without padding.
+        pieces: the bytes of each id, a character each; empty where a tokenizer does not say.
     """
 
     column: str
@@ -43,6 +44,7 @@ class TextEncoder:
     vocabulary: int
     unknown: int
     tokenize: Tokenize = field(repr=False)
+    pieces: tuple[str, ...] = field(default=(), repr=False)
     modality: Literal["text"] = "text"
 
     @property
@@ -75,10 +77,11 @@ def fit_text(column: str, tokenizer: str, vocabulary: int, length: int, transfer
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads and forked workers do not go together
     if tokenizer == "bytes":
-        return TextEncoder(column, length, 256 + BYTE_OFFSET, UNKNOWN, _bytes(length))
+        pieces = ("", "", *map(chr, range(256)))
+        return TextEncoder(column, length, 256 + BYTE_OFFSET, UNKNOWN, _bytes(length), pieces)
     if tokenizer == "transfer":
         learnt = learn(texts(transfer, column), vocabulary)
-        return TextEncoder(column, length, learnt.get_vocab_size(), UNKNOWN, _fast(learnt))
+        return TextEncoder(column, length, learnt.get_vocab_size(), UNKNOWN, _fast(learnt), _pieces(learnt))
     return _local(column, tokenizer, length)
 
 
@@ -103,6 +106,15 @@ def learn(corpus: list[str], vocabulary: int) -> Any:
     learnt.train_from_iterator(corpus, trainer)
     learnt.encode_special_tokens = True  # a text that spells "[PAD]" is no padding
     return learnt
+
+
+def _pieces(tokenizer: Any) -> tuple[str, ...]:
+    """The bytes of each id of a byte-level tokenizer, a character for each."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]  # which stand for themselves (Radford et al. 2019)
+    others = [byte for byte in range(256) if byte not in plain]
+    byte_of = {chr(byte): chr(byte) for byte in plain} | {chr(256 + i): chr(byte) for i, byte in enumerate(others)}
+    named = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
+    return ("", "", *("".join(byte_of[letter] for letter in name) for name in named[2:]))
 
 
 def _fast(tokenizer: Any) -> Tokenize:

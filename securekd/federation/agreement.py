@@ -216,6 +216,11 @@ class Agreement(_Part):
         return found
 
     @property
+    def mean_examples(self) -> float:
+        """That members declare."""
+        return sum(member.examples for member in self.members) / len(self.members)
+
+    @property
     def randomness(self) -> Randomness:
         """Where public and, in a seeded federation, secret randomness comes from."""
         return Randomness(self.settings.privacy.noise, self.settings.seed)

@@ -24,6 +24,7 @@ from securekd.federation.strategies.seam import Speaking, Strategy
 from securekd.federation.sums import terms_of
 from securekd.knowledge.bounded import Bounded, Knowledge
 from securekd.learning.dp.dp_sgd import Gradients
+from securekd.learning.fits import Fits
 from securekd.learning.prediction import logits
 from securekd.learning.tasks import Lesson, Machine, TrainTask
 from securekd.privacy.events import Entry
@@ -64,6 +65,7 @@ class Client(Party):
         key: a word for its files.
         absent: records that are not trained on and still count in the number that it declares.
         identity: its signing key; unset: a fresh one.
+        fits: of models on the transfer set, where others have some already; unset: its own.
     """
 
     kind: ClassVar[str] = "a client"
@@ -83,8 +85,9 @@ class Client(Party):
         key: str,
         absent: int = 0,
         identity: Identity | None = None,
+        fits: Fits | None = None,
     ) -> None:
-        super().__init__(agreement, strategy, aggregator, transfer, machine)
+        super().__init__(agreement, strategy, aggregator, transfer, machine, fits)
         self.member: Member = agreement.member(name)
         self.number = agreement.members.index(self.member)
         self.examples = examples
@@ -202,13 +205,15 @@ class Client(Party):
     def private_task(self, *name: str | int, state: Arrays | None, lessons: tuple[Lesson, ...] = ()) -> TrainTask:
         """Training on its own records, with the federation's DP-SGD if there is one."""
         training, model = self.agreement.settings.training, self.member.model
+        sums = model.loss == "class_sums"
+        earlier = sum(entry.phase == "train" for entry in self._ledger.entries)
         return TrainTask(
             name=name,
             model=model,
             shape=self.agreement.shape,
             init_seed=self.agreement.randomness.public_seed("init", self.member.name),
             state=state,
-            lessons=lessons,
+            lessons=() if sums else lessons,  # they would leave no sums
             inputs=self.examples.inputs,
             labels=self.examples.labels,
             dp=self.agreement.dp,
@@ -219,6 +224,10 @@ class Client(Party):
             device=self.machine.device,
             shared=self.machine.shared,
             absent=self._absent,
+            public=self.fits.of(model),
+            loss=model.loss,
+            share=self.member.examples / self.agreement.mean_examples,
+            earlier=0 if state is None else earlier,
         )
 
     def logits(self, told: Instruction, inputs: np.ndarray) -> np.ndarray:
@@ -230,7 +239,8 @@ class Client(Party):
         weights = self.weights(told)
         if weights is None:
             raise RunError(f"{self.member.name} has trained no model yet")
-        return logits(self.machine, self.agreement.shape, self.member.model, weights, inputs)
+        model = self.member.model
+        return logits(self.machine, self.agreement.shape, model, weights, self.fits.of(model), inputs)
 
     # ---- what it knows of itself, and keeps ----
 

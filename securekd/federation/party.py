@@ -9,6 +9,7 @@ from securekd.federation.agreement import Agreement, labels_digest
 from securekd.federation.messages import Instruction
 from securekd.federation.strategies.seam import Strategy, trainings_of
 from securekd.knowledge.questions import Question, Wanted
+from securekd.learning.fits import Fits
 from securekd.learning.tasks import Lesson, Machine
 from securekd.privacy.events import Unit
 from securekd.privacy.mechanisms import Bounds
@@ -31,6 +32,7 @@ class Party:
         aggregator: that it names.
         transfer: the public transfer set.
         machine: where this party computes.
+        fits: of models on the transfer set, where others have some already; unset: its own.
 
     Raises:
         AgreementError: the transfer set, or what the strategy asks, is not what was agreed on.
@@ -45,6 +47,7 @@ class Party:
         aggregator: Aggregator,
         transfer: Examples,
         machine: Machine,
+        fits: Fits | None = None,
     ) -> None:
         self.agreement = agreement
         self.strategy = strategy
@@ -62,6 +65,7 @@ class Party:
                 "none where none were"
             )
         self.machine = machine
+        self.fits = fits or Fits(transfer.inputs, agreement.shape)
         self._questions = questions_of(agreement, strategy)
 
     if not TYPE_CHECKING:  # a type checker knows what is there

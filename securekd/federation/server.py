@@ -23,6 +23,7 @@ from securekd.federation.messages import Instruction, Taught
 from securekd.federation.party import Party
 from securekd.federation.strategies.seam import Ended, Played, Strategy, Turn
 from securekd.federation.sums import terms_of
+from securekd.learning.fits import Fits
 from securekd.learning.tasks import Lesson, Machine, TrainTask
 from securekd.privacy.events import Phase
 from securekd.privacy.ledger import Ledger
@@ -80,6 +81,7 @@ class Server(Party):
         store: what has come back, and what it has made of it.
         ledger: of what was asked of whom.
         identity: its signing key; unset: a fresh one.
+        fits: of models on the transfer set, where others have some already; unset: its own.
     """
 
     kind: ClassVar[str] = "the server"
@@ -95,8 +97,9 @@ class Server(Party):
         ledger: Ledger,
         *,
         identity: Identity | None = None,
+        fits: Fits | None = None,
     ) -> None:
-        super().__init__(agreement, strategy, aggregator, transfer, machine)
+        super().__init__(agreement, strategy, aggregator, transfer, machine, fits)
         self.identity = identity or Identity.generate(os.urandom)
         self.played: list[Played] = []
         self._store = store
@@ -206,6 +209,7 @@ class Server(Party):
             micro_batch=self.machine.micro_batch,
             device=self.machine.device,
             shared=self.machine.shared,
+            public=self.fits.of(student.model),
         )
 
     @cached_property

@@ -194,3 +194,12 @@ def refuse_denoise(experiment: Experiment) -> None:
             "student.denoise smooths means whose noise variance is known; set strategy = 'distil', and another "
             "student.consensus than 'weighted'"
         )
+
+
+def refuse_settle(experiment: Experiment) -> None:
+    """Refuse to settle rows by their neighbours where the strategy has no scores of every row."""
+    if experiment.student.settle:
+        raise SettingError(
+            f"student.settle is for mean scores of transfer rows, and strategy {experiment.strategy!r} has none; set "
+            "strategy = 'distil', or leave it out"
+        )

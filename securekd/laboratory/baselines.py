@@ -65,15 +65,19 @@ def _alone(plan: Plan, client: Client) -> TrainTask:
 
 
 def _central(plan: Plan, clients: Sequence[Client], *, private: bool) -> TrainTask:
-    settings, training = plan.experiment.centralized, plan.experiment.training
+    settings = plan.experiment.centralized
+    model = central_model(plan.experiment)
     first = clients[0].private_task("centralized", str(private), state=None, lessons=clients[0].public_lessons())
     task = replace(
         first,
-        model=central_model(plan.experiment),
+        model=model,
+        public=plan.fits.of(model),
         init_seed=plan.randomness.public_seed("init", "centralized"),
         inputs=np.concatenate([c.examples.inputs for c in plan.clients]),
         labels=np.concatenate([labels_of(c.examples) for c in plan.clients]),
-        learning_rate=settings.learning_rate or training.learning_rate,
+        learning_rate=model.learning_rate or settings.learning_rate,
+        loss=model.loss,
+        share=1.0,
         absent=sum(c.absent for c in plan.clients),
     )
     return _whole_budget(plan, task) if private else replace(task, dp=None)

@@ -61,7 +61,9 @@ def server(plan: Plan, state: Path, ledger: Ledger, on_done: OnDone = lambda nam
         return name.rpartition(".")[2] not in keys and name.partition(".")[0] not in LABORATORY
 
     store = PhaseStore(state, on_done, owns)
-    return Server(plan.agreement, plan.strategy, plan.aggregator, plan.data.transfer, plan.machine, store, ledger)
+    return Server(
+        plan.agreement, plan.strategy, plan.aggregator, plan.data.transfer, plan.machine, store, ledger, fits=plan.fits
+    )
 
 
 def client(plan: Plan, planned: PlannedClient, state: Path, on_done: OnDone = lambda name, saved: None) -> Client:
@@ -80,6 +82,7 @@ def client(plan: Plan, planned: PlannedClient, state: Path, on_done: OnDone = la
         Ledger(state / f"ledger.{key}.json", noise=privacy.noise, delta=plan.agreement.delta, private=True),
         key=key,
         absent=planned.absent,
+        fits=plan.fits,
     )
 
 

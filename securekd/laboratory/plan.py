@@ -27,12 +27,14 @@ from securekd.federation.sums import terms_of
 from securekd.knowledge.questions import Question
 from securekd.laboratory.attacks import attack_named
 from securekd.laboratory.canaries import Canaries, choose_canaries
+from securekd.learning.dp.class_sums import split_white
 from securekd.learning.dp.suited import refuse_unsuited
+from securekd.learning.fits import Fits
 from securekd.learning.plain import batch_sizes
 from securekd.learning.prediction import logits
-from securekd.learning.tasks import Machine
+from securekd.learning.tasks import Machine, network_of
 from securekd.models.logits import draw
-from securekd.models.registry import build, probe
+from securekd.models.registry import probe
 from securekd.models.shape import InputShape
 from securekd.numerics import log_softmax
 from securekd.privacy.accountant import Guarantee, guarantees
@@ -83,6 +85,7 @@ class Plan:
         aggregator: how releases are added up.
         clients: in order.
         attacks: how leakage is measured.
+        fits: of models on the transfer set.
         shared: folder in which several runs keep what they have in common; None: none.
         canaries: records that coins keep in or out of training; None without.
     """
@@ -94,6 +97,7 @@ class Plan:
     aggregator: Aggregator
     clients: tuple[PlannedClient, ...]
     attacks: tuple[Attack, ...]
+    fits: Fits
     shared: Path | None = None
     canaries: Canaries | None = None
 
@@ -110,7 +114,7 @@ class Plan:
 
     def logits(self, model: Model, state: Arrays, inputs: np.ndarray) -> np.ndarray:
         """What a model with these weights says of inputs (N, ...): (N, C), float64."""
-        return logits(self.machine, self.agreement.shape, model, state, inputs)
+        return logits(self.machine, self.agreement.shape, model, state, self.fits.of(model), inputs)
 
     def log_probabilities(self, model: Model, state: Arrays, inputs: np.ndarray) -> np.ndarray:
         """The same as log-probabilities."""
@@ -192,7 +196,7 @@ def make_plan(experiment: Experiment) -> Plan:
     attacks = tuple(attack_named(name) for name in experiment.audit.attacks)
     _check_device(experiment.runtime.device)
     data = load_federated(experiment.data, experiment.client_count(), experiment.seed)
-    shape = InputShape(data.modality, data.input_shape, len(data.classes), data.vocabulary or 0)
+    shape = InputShape(data.modality, data.input_shape, len(data.classes), data.vocabulary or 0, pieces=data.pieces)
     shape = shape.with_statistics(data.transfer.inputs)
     if len(data.test) < FEWEST_TESTED:
         raise DataError(f"the test set has {len(data.test)} rows, too few to measure anything; raise data.test")
@@ -204,7 +208,8 @@ def make_plan(experiment: Experiment) -> Plan:
     members = tuple(Member(name=c.name, model=c.model, examples=c.size) for c in clients)
     refuse_large_deltas(experiment, members)
     strategy.refuse_unfit(experiment, members, shape, len(data.transfer))
-    _check_models(experiment, clients, shape)
+    fits = Fits(data.transfer.inputs, shape)
+    _check_models(experiment, clients, shape, fits)
     aggregator = aggregator_named(experiment.aggregation)
     agreement = settle(
         experiment,
@@ -225,6 +230,7 @@ def make_plan(experiment: Experiment) -> Plan:
         aggregator=aggregator,
         clients=clients,
         attacks=attacks,
+        fits=fits,
         canaries=_canaries(experiment, data),
     )
     if experiment.audit.replays and not plan.question.release.mechanism.sigma:
@@ -253,13 +259,15 @@ def _check_device(name: str) -> None:
         raise SettingError(f"runtime.device = {name!r} cannot be used here: {reason}; cpu always can") from error
 
 
-def _check_models(experiment: Experiment, clients: Sequence[PlannedClient], shape: InputShape) -> None:
-    private: list[Model] = [*(c.model for c in clients), central_model(experiment)]
+def _check_models(experiment: Experiment, clients: Sequence[PlannedClient], shape: InputShape, fits: Fits) -> None:
+    private: list[ClientModel] = [*(c.model for c in clients), central_model(experiment)]
     for model in {repr(m): m for m in private}.values():
-        network = build(model, shape, seed=0)
+        network = network_of(model, shape, 0, None, fits.of(model))
         if experiment.privacy.dp_sgd:
             try:
                 refuse_unsuited(network, probe(shape, 3))
+                if model.loss == "class_sums":
+                    split_white(network)
             except ModelError as error:
                 if any(c.model == model for c in clients):
                     raise
@@ -271,6 +279,6 @@ def _check_models(experiment: Experiment, clients: Sequence[PlannedClient], shap
             batch_sizes(network.train(), draw(shape, min(batch + 1, rows)), rows, batch)
 
 
-def central_model(experiment: Experiment) -> Model:
+def central_model(experiment: Experiment) -> ClientModel:
     """The model of the centralised yardstick."""
-    return experiment.centralized.model or experiment.student.model
+    return experiment.centralized.model or ClientModel(**vars(experiment.student.model))

@@ -232,7 +232,8 @@ class _Counter:
 
 def _finish(plan: Plan, out: Path, last: RoundOutcome, result: Result) -> None:
     model, shape = plan.experiment.student.model, plan.agreement.shape
-    save_model(network_of(model, shape, 0, last.student), model, shape, plan.data.classes, out / "student")
+    network = network_of(model, shape, 0, last.student, plan.fits.of(model))
+    save_model(network, model, shape, plan.data.classes, out / "student")
     write_atomically(out / "report.html", render(result).encode())
     write_atomically(out / "result.json", result.to_json())
     shutil.rmtree(out / "state")

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from securekd.learning.plain import fit
-from securekd.models.frozen import Encode
+from securekd.learning.smoothing.ridge import ridge
+from securekd.models.frozen import Encode, split_linear
 
-Loss = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
+Divergence = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
 
 
 def forward_kl(student: Tensor, teacher: Tensor) -> Tensor:
@@ -35,7 +36,7 @@ def jensen_shannon(student: Tensor, teacher: Tensor) -> Tensor:
     return 0.5 * (forward_kl(mixture, teacher) + forward_kl(mixture, student))
 
 
-DIVERGENCES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+DIVERGENCES: dict[Divergence, Callable[[Tensor, Tensor], Tensor]] = {
     "forward_kl": forward_kl,
     "reverse_kl": reverse_kl,
     "jensen_shannon": jensen_shannon,
@@ -47,7 +48,7 @@ def learn_soft_labels(
     inputs: np.ndarray,
     teacher: np.ndarray,
     *,
-    loss: Loss,
+    loss: Divergence,
     temperature: float,
     epochs: int,
     batch_size: int,
@@ -89,3 +90,24 @@ def learn_soft_labels(
         device=device,
         encode=encode,
     )
+
+
+@torch.no_grad()
+def learn_least_squares(network: nn.Module, inputs: np.ndarray, teacher: np.ndarray, encode: Encode) -> None:
+    """Teach a linear head, in place, the teacher's probabilities by ridge regression in closed form.
+
+    Args:
+        network: gives logits (N, C).
+        inputs: transfer-set inputs (N, ...).
+        teacher: log-probabilities of the consensus (N, C).
+        encode: gives the features of the inputs.
+
+    Raises:
+        ModelError: It is no linear head on fixed features.
+    """
+    split, head = split_linear(network.train())
+    features = encode(split, torch.tensor(inputs)).double().cpu().numpy()
+    found = ridge(np.column_stack([features, np.ones(len(features))]), teacher)
+    weights = torch.from_numpy(found.sharpness * found.weights.T)
+    head.weight.copy_(weights[:, :-1])
+    head.bias.copy_(weights[:, -1])

@@ -12,7 +12,9 @@ from securekd.models.shape import InputShape
 from securekd.settings.models import Model
 
 
-def logits(machine: Machine, shape: InputShape, model: Model, state: Arrays, inputs: np.ndarray) -> np.ndarray:
+def logits(
+    machine: Machine, shape: InputShape, model: Model, state: Arrays, public: Arrays, inputs: np.ndarray
+) -> np.ndarray:
     """Logits (N, C) in float64.
 
     Args:
@@ -20,8 +22,9 @@ def logits(machine: Machine, shape: InputShape, model: Model, state: Arrays, inp
         shape: of inputs and classes.
         model: what to build.
         state: its weights and buffers.
+        public: what it takes from the transfer set.
         inputs: (N, ...).
     """
-    network, micro_batch, device = network_of(model, shape, 0, state), machine.micro_batch, machine.device
-    encode = shared_features(machine.shared, model, shape, network, micro_batch=micro_batch, device=device)
+    network, micro_batch, device = network_of(model, shape, 0, state, public), machine.micro_batch, machine.device
+    encode = shared_features(machine.shared, model, shape, network, public, micro_batch=micro_batch, device=device)
     return predict(network, inputs, micro_batch=micro_batch, device=device, encode=encode)

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,10 +13,14 @@ from torch import Tensor, nn
 
 from securekd.checkpoint import Arrays, Saved
 from securekd.kept import Kept, digest_of
-from securekd.learning.distillation import Loss, learn_soft_labels
+from securekd.learning.distillation import Divergence, learn_least_squares, learn_soft_labels
+from securekd.learning.dp.class_sums import split_white, train_class_sums
+from securekd.learning.dp.closed_form import Features
+from securekd.learning.dp.closed_form import Loss as PrivateLoss
 from securekd.learning.dp.dp_sgd import DpSgdPlan, TrainingOutcome, train_dp
 from securekd.learning.plain import train_plain
 from securekd.models.frozen import Encode, Split, compute_features, has_encoder
+from securekd.models.public import give_public
 from securekd.models.registry import build
 from securekd.models.shape import InputShape
 from securekd.randomness import Label, Randomness
@@ -33,7 +39,7 @@ class Lesson:
         epochs: passes over the transfer set.
         batch_size: rows in a step.
         learning_rate: of Adam.
-        loss: the divergence for soft labels.
+        loss: for soft labels: a divergence, or least squares in closed form, without epochs.
         temperature: of the distillation.
     """
 
@@ -43,7 +49,7 @@ class Lesson:
     epochs: int
     batch_size: int
     learning_rate: float
-    loss: Loss = "forward_kl"
+    loss: Divergence | Literal["least_squares"] = "forward_kl"
     temperature: float = 1.0
 
 
@@ -83,6 +89,10 @@ class TrainTask:
         device: torch device.
         shared: folder in which several runs keep the features of frozen encoders; None: none.
         absent: private examples that are not trained on and still count in their public number.
+        public: what the model takes from the transfer set.
+        loss: on private data.
+        share: private examples over those of a client on average; counts for class sums alone.
+        earlier: trainings on private data that `state` comes from; likewise.
     """
 
     name: tuple[Label, ...]
@@ -101,6 +111,10 @@ class TrainTask:
     device: str
     shared: Path | None = None
     absent: int = 0
+    public: Arrays = field(default_factory=dict)
+    loss: PrivateLoss = "cross_entropy"
+    share: float = 1.0
+    earlier: int = 0
 
 
 Perform = Callable[[Sequence[TrainTask]], Iterator[Saved]]
@@ -110,7 +124,7 @@ Perform = Callable[[Sequence[TrainTask]], Iterator[Saved]]
 def perform(task: TrainTask) -> Saved:
     """Train as the task says: weights as arrays, and as info the zeroed gradients and how gradients were computed."""
     start = time.monotonic()
-    network = network_of(task.model, task.shape, task.init_seed, task.state)
+    network = network_of(task.model, task.shape, task.init_seed, task.state, task.public)
     public = task.randomness.public("order", *task.name)
     outcome = TrainingOutcome(steps=0, zeroed=0, gradients=None)
     with torch.random.fork_rng(devices=[]):
@@ -123,9 +137,21 @@ def perform(task: TrainTask) -> Saved:
     return Saved(arrays=state_of(network), info=info, seconds=time.monotonic() - start)
 
 
-def network_of(model: Model, shape: InputShape, init_seed: int, state: Arrays | None) -> nn.Module:
-    """The network that `model` names, with the weights of `state` if there are any."""
+def network_of(
+    model: Model, shape: InputShape, init_seed: int, state: Arrays | None, public: Arrays | None = None
+) -> nn.Module:
+    """The network that `model` names.
+
+    Args:
+        model: what to build.
+        shape: of inputs and classes.
+        init_seed: of the initial weights.
+        state: weights and buffers instead of these; None: none.
+        public: what it takes from the transfer set; None: only its weights are looked at.
+    """
     network = build(model, shape, init_seed)
+    if public is not None:
+        give_public(network, public)
     if state is not None:
         network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
     return network
@@ -137,7 +163,9 @@ def state_of(network: nn.Module) -> dict[str, np.ndarray]:
 
 
 def _learn(network: nn.Module, lesson: Lesson, public: np.random.Generator, task: TrainTask) -> None:
-    if lesson.soft_labels is not None:
+    if lesson.soft_labels is not None and lesson.loss == "least_squares":
+        learn_least_squares(network, lesson.inputs, lesson.soft_labels, _encode(task, network))
+    elif lesson.soft_labels is not None and lesson.loss != "least_squares":
         learn_soft_labels(
             network,
             lesson.inputs,
@@ -168,6 +196,8 @@ def _learn(network: nn.Module, lesson: Lesson, public: np.random.Generator, task
 def _train_private(
     network: nn.Module, task: TrainTask, inputs: np.ndarray, labels: np.ndarray, public: np.random.Generator
 ) -> TrainingOutcome:
+    if task.loss == "class_sums":
+        return _sum_classes(network, task, inputs, labels)
     if task.dp is None:
         batch = min(task.training.plain_batch_size, len(labels))
         return train_plain(
@@ -196,14 +226,43 @@ def _train_private(
     )
 
 
+def _sum_classes(network: nn.Module, task: TrainTask, inputs: np.ndarray, labels: np.ndarray) -> TrainingOutcome:
+    split = split_white(network.to(task.device).train())
+    encoded = _encode(task, network)(split, torch.tensor(inputs))
+    zeroed = train_class_sums(
+        split.head,
+        Features.of(encoded, split.head),
+        torch.tensor(labels).to(task.device),
+        task.dp,
+        task.randomness.secret("dp-sgd", *task.name),
+        share=task.share,
+        earlier=task.earlier,
+        absent=task.absent,
+    )
+    return TrainingOutcome(task.dp.steps if task.dp else 0, zeroed, "closed_form" if task.dp else None)
+
+
+def _encode(task: TrainTask, network: nn.Module) -> Encode:
+    """How a network's features are had, found or computed."""
+    computed = partial(compute_features, micro_batch=task.micro_batch, device=task.device)
+    return _encoder(task, network) or computed
+
+
 def _encoder(task: TrainTask, network: nn.Module) -> Encode | None:
     return shared_features(
-        task.shared, task.model, task.shape, network, micro_batch=task.micro_batch, device=task.device
+        task.shared, task.model, task.shape, network, task.public, micro_batch=task.micro_batch, device=task.device
     )
 
 
 def shared_features(
-    shared: Path | None, model: Model, shape: InputShape, network: nn.Module, *, micro_batch: int, device: str
+    shared: Path | None,
+    model: Model,
+    shape: InputShape,
+    network: nn.Module,
+    public: Arrays,
+    *,
+    micro_batch: int,
+    device: str,
 ) -> Encode | None:
     """How the features of a frozen encoder are had, where another run may have computed them.
 
@@ -212,6 +271,7 @@ def shared_features(
         model: what `network` was built from.
         shape: of inputs and classes.
         network: whose encoder it is; None is given where it has none.
+        public: what it takes from the transfer set.
         micro_batch: examples at a time.
         device: torch device.
     """
@@ -226,7 +286,7 @@ def shared_features(
             found = compute_features(split, inputs, micro_batch=micro_batch, device=device)
             return Saved({"features": found.cpu().numpy()})
 
-        key = digest_of("features", model.kind, model.options, shape, encoder, inputs.numpy())
+        key = digest_of("features", model.kind, model.options, shape, encoder, public, inputs.numpy())
         return torch.from_numpy(kept.get(key, compute).arrays["features"]).to(device)
 
     return encode

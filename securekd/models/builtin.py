@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from securekd.errors import ModelError
+from securekd.models.public import headed
 from securekd.models.shape import InputShape
 
 
@@ -55,10 +56,24 @@ def _head_inputs(shape: InputShape, embedding: int) -> tuple[nn.Module, int]:
     return nn.Sequential(Centre(shape), nn.Flatten()), math.prod(shape.dimensions)
 
 
-def logistic(shape: InputShape, *, embedding: int = 64) -> nn.Module:
-    """Multinomial logistic regression on the flattened inputs (texts: on the mean of learnt embeddings)."""
+def logistic(
+    shape: InputShape, *, embedding: int = 64, components: int | None = None, whitening: float = 1.0
+) -> nn.Module:
+    """Multinomial logistic regression on the flattened inputs (texts: on the mean of learnt embeddings).
+
+    Args:
+        shape: of the inputs.
+        embedding: length of the embeddings.
+        components: principal components of the transfer set that it sees; None: the inputs. Texts have none.
+        whitening: see `Principal`.
+
+    Raises:
+        ModelError: for components of texts.
+    """
     first, width = _head_inputs(shape, embedding)
-    return nn.Sequential(first, nn.Linear(width, shape.classes))
+    if components is not None and shape.modality == "text":
+        raise ModelError(f"components = {components} of learnt embeddings are not public; take tfidf, which has some")
+    return headed([first], width, shape, None, components, whitening)
 
 
 def mlp(shape: InputShape, *, hidden: int = 64, layers: int = 1, embedding: int = 64) -> nn.Module:

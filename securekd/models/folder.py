@@ -21,7 +21,8 @@ from torch import nn
 from securekd.errors import FolderError, ModelError, SecurekdError
 from securekd.files import not_written, write_atomically, writing
 from securekd.models.huggingface import Classifier, transformers
-from securekd.models.registry import build
+from securekd.models.public import give_public, public_names, public_of
+from securekd.models.registry import build, probe
 from securekd.models.shape import InputShape
 from securekd.plugins import is_plugin
 from securekd.settings.models import Model
@@ -58,9 +59,9 @@ def save_model(network: nn.Module, model: Model, shape: InputShape, classes: tup
             inner.config.label2id = {name: i for i, name in enumerate(classes)}  # type: ignore[union-attr]
             inner.save_pretrained(draft)  # type: ignore[operator]
         else:
-            weights = {k: v.contiguous() for k, v in network.state_dict().items()}
+            weights = {k: v.contiguous() for k, v in (network.state_dict() | public_of(network)).items()}
             write_atomically(draft / "model.safetensors", save(weights))
-        plain = replace(shape, public_mean=(), public_deviation=1.0)  # these two are among the weights
+        plain = replace(shape, public_mean=(), public_deviation=1.0, pieces=())  # all three are among the weights
         about = {"model": model.model_dump(mode="json"), "shape": asdict(plain), "classes": classes}
         write_atomically(draft / "securekd.json", json.dumps(about, indent=1).encode())
 
@@ -111,9 +112,13 @@ def load_student(folder: Path, plugins: Collection[str] = ()) -> nn.Module:
     if not is_plugin(about.model.kind):
         _refuse_other_weights(folder, about.model, shape, weights)
     network = build(about.model, shape, seed=0)
+    public = {name: weights.pop(name) for name in public_names(network) if name in weights}
     try:
         network.load_state_dict(weights)
-    except RuntimeError as error:
+        if public:
+            give_public(network, {name: value.numpy() for name, value in public.items()})
+            network(probe(shape, 2))
+    except (ModelError, RuntimeError, IndexError, ValueError) as error:
         raise _unfit(folder, str(error).splitlines()[0]) from error
     return network.eval()
 
@@ -125,7 +130,9 @@ load_model = load_student
 def _about(folder: Path) -> tuple[About, InputShape]:
     try:
         about = About.model_validate_json((folder / "securekd.json").read_bytes())
-        shape = TypeAdapter(InputShape).validate_python(about.shape | {"public_mean": (), "public_deviation": 1.0})
+        shape = TypeAdapter(InputShape).validate_python(
+            about.shape | {"public_mean": (), "public_deviation": 1.0, "pieces": ()}
+        )
     except (OSError, ValueError) as error:
         raise _unfit(folder, str(error).splitlines()[0]) from error
     inputs = 1
@@ -156,11 +163,13 @@ def _refuse_other_weights(folder: Path, model: Model, shape: InputShape, weights
         raise _unfit(folder, f"more layers than its {len(weights)} tensors")
     try:
         with torch.device("meta"):
-            expected = build(model, shape, seed=0).state_dict()
+            expected = build(model, shape, seed=0)
     except SecurekdError as error:
         raise _unfit(folder, str(error)) from error
-    named = {name: tuple(weight.shape) for name, weight in weights.items()}
-    if named != {name: tuple(weight.shape) for name, weight in expected.items()}:
+    public = public_names(expected)
+    named = {name: tuple(weight.shape) for name, weight in weights.items() if name not in public}
+    sizes_of = {name: tuple(weight.shape) for name, weight in expected.state_dict().items()}
+    if named != sizes_of or not public <= weights.keys():
         raise _unfit(folder, f"its weights are not those of {model.kind!r} with these options")
 
 

@@ -8,8 +8,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from securekd.errors import ModelError
 from securekd.models.builtin import Centre
 from securekd.models.hog import Hog
+from securekd.models.public import PublicLayer
 
 # Functions of one number at a time, the same in training and in inference.
 ELEMENTWISE = (
@@ -95,6 +97,22 @@ def split_frozen(model: nn.Module) -> Split | None:
     return Split(nn.Sequential(*features), nn.Sequential(*map(_apart, head)))
 
 
+def split_linear(model: nn.Module) -> tuple[Split, nn.Linear]:
+    """The model as fixed features and a single linear layer with a bias, and that layer.
+
+    Raises:
+        ModelError: It is something else.
+    """
+    split = split_frozen(model)
+    head = list(split.head) if split is not None else []
+    if split is None or len(head) != 1 or not isinstance(head[0], nn.Linear) or head[0].bias is None:
+        raise ModelError(
+            f"{type(model).__name__} is no linear head on fixed features, and only that has a closed form: take "
+            "kernel, hog, tfidf or logistic without a hidden layer, or another loss"
+        )
+    return split, head[0]
+
+
 def compute_features(split: Split, inputs: Tensor, *, micro_batch: int, device: str) -> Tensor:
     """Features (N, D) of all inputs (N, ...), `micro_batch` at a time, on `device`."""
     with torch.no_grad():
@@ -104,7 +122,8 @@ def compute_features(split: Split, inputs: Tensor, *, micro_batch: int, device: 
 
 def has_encoder(model: nn.Module) -> bool:
     """Whether a model's fixed features are worth keeping: they are more than a mere centring or flattening."""
-    return any(not p.requires_grad for p in model.parameters()) or any(isinstance(x, Hog) for x in model.modules())
+    frozen = any(not p.requires_grad for p in model.parameters())
+    return frozen or any(isinstance(x, Hog | PublicLayer) for x in model.modules())
 
 
 def _flat(layer: nn.Module) -> Iterator[nn.Module]:
@@ -139,4 +158,6 @@ def _apart(layer: nn.Module) -> nn.Module:
 
 
 def _fixed(layer: nn.Module) -> bool:
-    return all(not inner.training or type(inner) in STEADY for inner in layer.modules())
+    return all(
+        not inner.training or type(inner) in STEADY or isinstance(inner, PublicLayer) for inner in layer.modules()
+    )

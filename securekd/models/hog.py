@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
 from securekd.errors import ModelError
+from securekd.models.public import headed
 from securekd.models.shape import InputShape
 
 # Smaller images have too few pixels for cells.
@@ -69,8 +70,16 @@ def _cells(histogram: Tensor, high: int, wide: int) -> Tensor:
     return (cell / (energy + 1e-3).sqrt()).flatten(1)
 
 
-def hog(shape: InputShape, *, hidden: int | None = None) -> nn.Module:
-    """A linear head on histograms of oriented gradients, or one with a hidden layer of `hidden` tanh units.
+def hog(
+    shape: InputShape, *, hidden: int | None = None, components: int | None = None, whitening: float = 1.0
+) -> nn.Module:
+    """A head on histograms of oriented gradients.
+
+    Args:
+        shape: of the images.
+        hidden: tanh units between; None: the head is linear.
+        components: principal components of the transfer set's histograms that it sees; None: the histograms.
+        whitening: see `Principal`.
 
     Raises:
         ModelError: where inputs are no images, or too small.
@@ -80,6 +89,4 @@ def hog(shape: InputShape, *, hidden: int | None = None) -> nn.Module:
         raise ModelError(f"hog needs images of {SMALLEST_SIDE} pixels or more, not {height}×{width}")
     features = Hog()
     size = features(torch.zeros(1, channels, height, width)).shape[1]
-    if hidden is None:
-        return nn.Sequential(features, nn.Linear(size, shape.classes))
-    return nn.Sequential(features, nn.Linear(size, hidden), nn.Tanh(), nn.Linear(hidden, shape.classes))
+    return headed([features], size, shape, hidden, components, whitening)

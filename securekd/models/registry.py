@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from securekd.errors import ModelError
-from securekd.models import builtin, hog, huggingface
+from securekd.models import builtin, hog, huggingface, kernel, tfidf
 from securekd.models.logits import give_logits
 from securekd.models.shape import InputShape
 from securekd.models.trial import cut, reason
@@ -21,6 +21,8 @@ CONSTRUCTORS: dict[str, Constructor] = {
     "mlp": builtin.mlp,
     "cnn": builtin.cnn,
     "hog": hog.hog,
+    "tfidf": tfidf.tfidf,
+    "kernel": kernel.kernel,
     "transformers": huggingface.transformers,
 }
 

@@ -20,6 +20,8 @@ class InputShape:
         public_mean: mean of the *transfer set's* inputs, entry by entry and flattened, which a model may subtract;
             empty where none is known. It is public, as it never saw a private row.
         public_deviation: root mean square deviation from it over all entries.
+        pieces: the bytes that each token id stands for, a character (U+0000 to U+00FF) for each byte; empty where a
+            tokenizer does not say, or inputs are no texts. Learnt on the transfer set, it is as public.
     """
 
     modality: Literal["image", "tabular", "text"]
@@ -28,6 +30,7 @@ class InputShape:
     vocabulary: int = 0
     public_mean: tuple[float, ...] = ()
     public_deviation: float = 1.0
+    pieces: tuple[str, ...] = ()
 
     def with_statistics(self, transfer: np.ndarray) -> "InputShape":
         """The same shape with mean and deviation of the public transfer inputs (m, ...); texts have none."""

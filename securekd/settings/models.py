@@ -1,6 +1,6 @@
 """Which models there are."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
@@ -10,7 +10,7 @@ from securekd.settings.table import PLUGIN, Settings
 class Model(Settings):
     """A model by name, with the options of its constructor."""
 
-    kind: str = Field(description="logistic, mlp, cnn, hog, transformers, or " + PLUGIN)
+    kind: str = Field(description="logistic, mlp, cnn, hog, tfidf, kernel, transformers, or " + PLUGIN)
     options: dict[str, Any] = Field(default_factory=dict, description="arguments of the constructor")
 
 
@@ -26,6 +26,11 @@ class ClientModel(Model):
 
     learning_rate: float | None = Field(
         None, gt=0, description="of SGD on private data, for this model; unset: training.learning_rate"
+    )
+    loss: Literal["cross_entropy", "class_sums"] = Field(
+        "cross_entropy",
+        description="on private data: cross_entropy, or class_sums, which need no example of another class, and a head "
+        "on whitened public components",
     )
 
 

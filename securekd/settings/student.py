@@ -26,8 +26,13 @@ class Student(Settings):
         0.3, ge=0, lt=1, description="share that the rounds before keep in the consensus' mean scores"
     )
     temperature: float = Field(1.0, gt=0, description="of teacher and student in the distillation loss")
-    loss: Literal["forward_kl", "reverse_kl", "jensen_shannon"] = Field(
-        "forward_kl", description="divergence that is minimised"
+    settle: bool = Field(
+        False, description="settle each transfer row's class by those of alike rows before it is learnt (likewise)"
+    )
+    loss: Literal["forward_kl", "reverse_kl", "jensen_shannon", "least_squares"] = Field(
+        "forward_kl",
+        description="divergence that is minimised; or least_squares of probabilities, in closed form, of a linear head "
+        "on fixed features (clients of other kinds learn the consensus by forward_kl)",
     )
     epochs: int = Field(100, ge=1, description="passes over the transfer set in each round")
     batch_size: int = Field(

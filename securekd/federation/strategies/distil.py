@@ -11,6 +11,7 @@ from securekd.federation.strategies.labels import LabelServer, LabelStrategy, co
 from securekd.federation.strategies.seam import Ended, Played, ServerSide, Turn
 from securekd.knowledge.questions import Wanted, answered_rows, label_shape
 from securekd.learning.smoothing.bases import shared_bases
+from securekd.learning.smoothing.noise_aware import settled_by_neighbours
 from securekd.models.shape import InputShape
 from securekd.settings.experiment import Experiment
 
@@ -52,7 +53,12 @@ class Distil(LabelStrategy):
 def _log_probabilities(server: ServerSide, known: Known, rows: np.ndarray) -> np.ndarray:
     """What the student learns of some rows that are known: (rows, C)."""
     settings = server.agreement.settings
-    if not settings.student.denoise:
+    student = settings.student
+    if not student.denoise and not student.settle:
         return scores_to_consensus(settings, known.scores[rows])
     features = server.features[rows]
-    return denoised(known, rows, features, shared_bases(server.machine.shared, features))
+    bases = shared_bases(server.machine.shared, features)
+    believed = (
+        denoised(known, rows, features, bases) if student.denoise else scores_to_consensus(settings, known.scores[rows])
+    )
+    return settled_by_neighbours(believed, bases) if student.settle else believed

@@ -14,7 +14,7 @@ from securekd.federation.agreement import Agreement, Member
 from securekd.federation.messages import Instruction, Taught
 from securekd.federation.strategies.seam import ClientSide, Ended, Played, ServerSide, Side, Turn
 from securekd.knowledge.bounded import Bounded, Knowledge
-from securekd.knowledge.questions import Wanted, refuse_denoise
+from securekd.knowledge.questions import Wanted, refuse_denoise, refuse_settle
 from securekd.knowledge.weights import (
     WeightUpdateShape,
     model_digest,
@@ -82,6 +82,12 @@ class FedAvg:
     def asks(self, experiment: Experiment, shape: InputShape, transfer: int) -> tuple[Wanted, ...]:
         """A weight update."""
         refuse_denoise(experiment)
+        refuse_settle(experiment)
+        if experiment.student.loss == "least_squares":
+            raise SettingError(
+                "student.loss = 'least_squares' is for scores on transfer rows, and strategy 'fedavg' has none; set "
+                "strategy = 'distil', or leave it out"
+            )
         if experiment.release.rows is not None:
             raise SettingError(
                 f"strategy = 'fedavg' asks about no transfer rows; leave release.rows = {experiment.release.rows} out"

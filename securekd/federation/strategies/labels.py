@@ -15,6 +15,7 @@ from securekd.knowledge.bounded import Bounded, Knowledge
 from securekd.knowledge.soft_labels import SoftLabelShape, soft_labels
 from securekd.learning.plain import batch_sizes
 from securekd.learning.tasks import Lesson, TrainTask
+from securekd.models.frozen import split_linear
 from securekd.models.logits import draw
 from securekd.models.registry import build
 from securekd.models.shape import InputShape
@@ -72,6 +73,8 @@ class LabelStrategy:
     def refuse_unfit(self, experiment: Experiment, members: Sequence[Member], shape: InputShape, transfer: int) -> None:
         """Refuse a student that cannot learn the transfer set in the batches that are asked for."""
         student, batch = build(experiment.student.model, shape, seed=0), experiment.student.batch_size
+        if experiment.student.loss == "least_squares":
+            split_linear(student.train())
         batch_sizes(student.train(), draw(shape, min(batch + 1, transfer)), transfer, batch)
 
 
@@ -96,9 +99,10 @@ def lesson(side: Side, rows: np.ndarray, log_probabilities: np.ndarray) -> Lesso
 
 
 def _digest(side: Side, taught: Arrays) -> Lesson:
-    training = side.agreement.settings.training
+    settings = side.agreement.settings
     return replace(
         lesson(side, taught["rows"], taught["log_probabilities"]),
-        epochs=training.digest_epochs,
-        learning_rate=training.digest_learning_rate,
+        loss="forward_kl" if settings.student.loss == "least_squares" else settings.student.loss,
+        epochs=settings.training.digest_epochs,
+        learning_rate=settings.training.digest_learning_rate,
     )

@@ -11,7 +11,7 @@ from securekd.errors import RunError, SettingError
 from securekd.federation.strategies.consensus import mean_of, remembered, winners
 from securekd.federation.strategies.labels import LabelServer, LabelStrategy, consensus, lesson
 from securekd.federation.strategies.seam import Ended, Played, ServerSide, Turn
-from securekd.knowledge.questions import Wanted, answered_rows, label_shape, refuse_denoise
+from securekd.knowledge.questions import Wanted, answered_rows, label_shape, refuse_denoise, refuse_settle
 from securekd.models.shape import InputShape
 from securekd.settings.experiment import Experiment
 
@@ -60,6 +60,7 @@ class Pate(LabelStrategy):
     def asks(self, experiment: Experiment, shape: InputShape, transfer: int) -> tuple[Wanted, ...]:
         """Votes on the rows that are answered; for confident GNMax, also on all rows, before."""
         refuse_denoise(experiment)
+        refuse_settle(experiment)
         if experiment.release.scores != "votes":
             raise SettingError("strategy = 'pate' counts votes; set release.scores = 'votes'")
         pate, noise = experiment.pate, experiment.release.noise

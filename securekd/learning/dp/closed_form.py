@@ -7,6 +7,7 @@ arXiv:1510.01799). What the hooks need for each example, a copy of all parameter
 
 from dataclasses import dataclass
 from functools import reduce
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,10 @@ from securekd.learning.dp.mechanism import factors_of
 # An example with an activation vector longer than this counts as not finite: float32 could not hold its rescaled δ to
 # the last bit, and the clip would not be exact.
 LONGEST = 1e30
+
+
+Loss = Literal["cross_entropy", "class_sums"]
+"""Of an example: its cross-entropy, or minus the logit of its class."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,16 +83,19 @@ class ClippedSums:
                 totals[product.layer.bias].addmv_(product.scaled.T, ones, beta=decay)
 
 
-def clipped_sums(head: nn.Sequential, features: Features, labels: Tensor, clip: float) -> ClippedSums:
-    """The cross-entropy's gradients, each clipped over all parameters together, and summed.
+def clipped_sums(
+    head: nn.Sequential, features: Features, labels: Tensor, clip: float, loss: Loss = "cross_entropy"
+) -> ClippedSums:
+    """The examples' gradients, each clipped over all parameters together, and summed.
 
     Args:
         head: linear layers and elementwise activations, as `split_frozen` gives it.
         features: of the batch (B, D); B may be 0.
         labels: classes (B,).
         clip: C, the L2 norm that no example's gradient exceeds.
+        loss: whose gradients.
     """
-    inputs, deltas = _backward(head, features.values, labels)
+    inputs, deltas = _backward(head, features.values, labels, loss)
     layers = _linear_layers(head)
     lengths = [
         features.lengths,
@@ -108,7 +116,7 @@ def clipped_sums(head: nn.Sequential, features: Features, labels: Tensor, clip: 
 
 
 @torch.enable_grad()
-def _backward(head: nn.Sequential, features: Tensor, labels: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+def _backward(head: nn.Sequential, features: Tensor, labels: Tensor, loss: Loss) -> tuple[list[Tensor], list[Tensor]]:
     """What enters each linear layer (B, in), and each example's δ at its output (B, out)."""
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
@@ -120,7 +128,8 @@ def _backward(head: nn.Sequential, features: Tensor, labels: Tensor) -> tuple[li
             outputs.append(x if x.requires_grad else x.requires_grad_())
         else:
             x = layer(x)
-    last = x.detach().softmax(1)  # of each example's cross-entropy: the probabilities, less one at its class
+    # Of each example's cross-entropy: the probabilities, less one at its class.
+    last = x.detach().softmax(1) if loss == "cross_entropy" else torch.zeros_like(x.detach())
     last.scatter_add_(1, labels.unsqueeze(1), last.new_full((len(labels), 1), -1.0))
     # Examples do not touch each other, so each row of an earlier δ is an example's own too.
     earlier = torch.autograd.grad(x, outputs[:-1], last) if outputs[:-1] else ()

@@ -10,32 +10,27 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from securekd.learning.smoothing.denoising import Denoised, Search, denoise
+from securekd.learning.smoothing.ridge import ridge
 from securekd.learning.smoothing.smoother import Basis, public_bases, spread
+from securekd.models.kernel import Landmarks, landmarks_of
 from securekd.numerics import log_softmax
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A Gaussian kernel on public rows, through landmarks (Nyström method, Williams and Seeger 2001).
+    """A Gaussian kernel on public rows.
 
     Attributes:
-        landmarks: rows (L, p).
-        bandwidth: squared distance at which the kernel is 1/e.
-        whitening: (L, r), with which kernel values become features whose second moments on the transfer set are
-            diagonal.
-        design: those features of the transfer set (m, r).
-        energy: sums of their squares (r,).
+        landmarks: what it compares with.
+        design: its features of the transfer set (m, r).
     """
 
-    landmarks: np.ndarray
-    bandwidth: float
-    whitening: np.ndarray
+    landmarks: Landmarks
     design: np.ndarray
-    energy: np.ndarray
 
     def map(self, features: np.ndarray) -> np.ndarray:
         """Features (n, p) to the kernel's (n, r)."""
-        return np.asarray(np.exp(-_squares(features, self.landmarks) / self.bandwidth) @ self.whitening)
+        return self.landmarks.map(features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,61 +83,36 @@ def learn(
 
 
 def settled(denoised: Denoised, bases: Sequence[Basis]) -> Denoised:
-    """The same with each row's class settled by its neighbours, where something was learnt and there is a graph.
+    """The same with each row's class settled by its neighbours, where something was learnt."""
+    if denoised.method == "uniform" or all(basis.name != "graph" for basis in bases):
+        return denoised
+    return replace(denoised, log_probabilities=settled_by_neighbours(denoised.log_probabilities, bases))
+
+
+def settled_by_neighbours(log_probabilities: np.ndarray, bases: Sequence[Basis]) -> np.ndarray:
+    """The same (m, C) with each row's class settled by its neighbours, where there is a graph of the rows.
 
     Smoothing as much as the noise asks for leaves out directions in which classes still bend. The likeliest classes
     have hardly any noise left, so they can be spread with more directions than the scores that they came from (self-
     training). Hard labels also undo what teachers share: scores of a class that few of them know are small.
     """
     graph = next((basis for basis in bases if basis.name == "graph"), None)
-    if denoised.method == "uniform" or graph is None:
-        return denoised
-    m, classes = denoised.log_probabilities.shape
-    labels = np.eye(classes)[denoised.log_probabilities.argmax(axis=1)]
+    if graph is None:
+        return log_probabilities
+    m, classes = log_probabilities.shape
+    labels = np.eye(classes)[log_probabilities.argmax(axis=1)]
     scores = spread(graph, np.arange(m), labels - 1.0 / classes)
     believed = np.eye(classes)[scores.argmax(axis=1)]
-    return replace(denoised, log_probabilities=np.log(np.maximum(believed, 1e-12)))
+    return np.asarray(np.log(np.maximum(believed, 1e-12)))
 
 
 def public_kernel(features: np.ndarray, *, landmarks: int = 1000, seed: int = 0) -> Kernel:
-    """The kernel of public features (m, p); its bandwidth is the median squared distance between landmarks."""
-    chosen = np.random.default_rng(seed).permutation(len(features))[:landmarks]
-    points = np.asarray(features[chosen], dtype=np.float64)
-    squares = _squares(points, points)
-    apart = squares[np.triu_indices(len(points), 1)]
-    bandwidth = max(float(np.median(apart)) if len(apart) else 1.0, 1e-12)
-    values, axes = np.linalg.eigh(np.exp(-squares / bandwidth))
-    keep = values > 1e-6 * values.max()
-    whitening = axes[:, keep] / np.sqrt(values[keep])
-    design = np.exp(-_squares(features, points) / bandwidth) @ whitening
-    energy, rotation = np.linalg.eigh(design.T @ design)
-    return Kernel(points, bandwidth, whitening @ rotation, design @ rotation, np.maximum(energy, 0.0))
+    """The kernel of public features (m, p)."""
+    found = landmarks_of(features, landmarks, seed=seed)
+    return Kernel(found, found.map(features))
 
 
 def teach(kernel: Kernel, denoised: Denoised) -> NoiseAwareStudent:
-    """Ridge regression on the believed probabilities.
-
-    Penalty and sharpness are those with which each row is best foretold by all others: the leave-one-out residual is
-    the residual over one minus the leverage (Allen 1974), so that labels which neighbours contradict are unlearnt.
-    """
-    targets = np.exp(denoised.log_probabilities)
-    targets = targets / targets.sum(axis=1, keepdims=True)
-    offset = targets - 1.0 / targets.shape[1]
-    moments = kernel.design.T @ offset
-    best: tuple[float, float, np.ndarray, np.ndarray] | None = None
-    for penalty in np.geomspace(1e-3, 1e2, 11):
-        weights = moments / (kernel.energy + penalty)[:, None]
-        leverage = np.square(kernel.design) @ (1.0 / (kernel.energy + penalty))
-        residual = (offset - kernel.design @ weights) / np.maximum(1.0 - leverage, 1e-6)[:, None]
-        error = float(np.square(residual).mean())
-        if best is None or error < best[0]:
-            best = (error, float(penalty), weights, offset - residual)
-    assert best is not None
-    _, penalty, weights, foretold = best
-    losses = {s: -float((targets * log_softmax(s * foretold)).sum()) for s in (1.0, 2.0, 4.0, 8.0, 16.0)}
-    return NoiseAwareStudent(kernel, weights, penalty, min(losses, key=lambda s: losses[s]), denoised)
-
-
-def _squares(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2.0 * a @ b.T
-    return np.asarray(np.maximum(squares, 0.0))
+    """Ridge regression on the believed probabilities."""
+    found = ridge(kernel.design, denoised.log_probabilities)
+    return NoiseAwareStudent(kernel, found.weights, found.penalty, found.sharpness, denoised)

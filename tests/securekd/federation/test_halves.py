@@ -436,13 +436,13 @@ def test_nothing_is_said_about_something_else_under_the_same_number(alone: Alone
 
 
 def test_no_release_goes_into_a_sum_about_something_else(alone: Alone) -> None:
-    plan, _, everybody = alone("Refreshing")
+    _, _, everybody = alone("Refreshing")
     asked, _ = everybody.server.played[0].sums[0]
     client = everybody.clients[0]
-    client.join(asked, plan.aggregator, WHO)
+    client.join(asked, WHO)
     other = replace(asked, arrays={"rows": asked.arrays["rows"][::-1]})
     with pytest.raises(RunError, match="was about something else"):
-        client.join(other, plan.aggregator, WHO)
+        client.join(other, WHO)
 
 
 def test_a_release_is_in_the_ledger_before_it_leaves_even_if_its_client_was_killed_in_between(
@@ -466,7 +466,7 @@ def test_a_release_is_in_the_ledger_before_it_leaves_even_if_its_client_was_kill
             one.begin(asked)
     restored = build(plan, tmp_path).clients[0]
     assert [e.phase for e in restored.entries] == ["train"]
-    restored.join(asked, plan.aggregator, WHO)
+    restored.join(asked, WHO)
     assert [e.phase for e in restored.entries] == ["train", *["release"] * len(VIEWS)]
 
 

@@ -114,6 +114,6 @@ def test_public_labels_are_agreed_on() -> None:
 )
 def test_options_of_a_model_name_no_code_either(options: dict[str, Any], agreement: Agreement) -> None:
     vit = {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = {"kind": "transformers", "options": vit | options, "learning_rate": None}
+    model = {"kind": "transformers", "options": vit | options, "learning_rate": None, "loss": "cross_entropy"}
     with pytest.raises(AgreementError, match="options of a transformers model name code"):
         read_agreement(changed(agreement, lambda t: t["members"][0].update(model=model)))

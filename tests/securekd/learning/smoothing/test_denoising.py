@@ -296,7 +296,7 @@ def test_nearest_equals_the_naive_search() -> None:
 def test_the_kernel_of_landmarks_is_the_kernel_where_all_rows_are_landmarks(digits: Digits) -> None:
     rows = digits.features[:60]
     kernel = public_kernel(rows)
-    naive = np.exp(-np.square(rows[:, None] - rows[None]).sum(axis=2) / kernel.bandwidth)
+    naive = np.exp(-np.square(rows[:, None] - rows[None]).sum(axis=2) / kernel.landmarks.bandwidth)
     np.testing.assert_allclose(kernel.design @ kernel.design.T, naive, atol=1e-4)
     np.testing.assert_allclose(kernel.map(rows), kernel.design, atol=1e-6)
 
