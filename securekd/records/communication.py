@@ -23,13 +23,13 @@ def communication(played: Sequence[Played], weights: Mapping[str, int]) -> Commu
         by_phase.setdefault(phase, {"upload": 0, "download": 0})[way] += count
 
     for one in played:
-        _, summed = one.sums[-1]
-        for way, phases_of in (("upload", summed.upload), ("download", summed.download)):
-            for phase, by_client in phases_of.items():
-                for client, count in by_client.items():
-                    add(phase, way, client, count)
-        for way, count in summed.decryptor.items():
-            by_phase.setdefault("decryptor", {"upload": 0, "download": 0})[way] += count
+        for _, summed in one.sums:
+            for way, phases_of in (("upload", summed.upload), ("download", summed.download)):
+                for phase, by_client in phases_of.items():
+                    for client, count in by_client.items():
+                        add(phase, way, client, count)
+            for way, count in summed.decryptor.items():
+                by_phase.setdefault("decryptor", {"upload": 0, "download": 0})[way] += count
         if one is not played[-1]:  # what the clients learn before they train again, as float32
             for client in weights:
                 add(one.ended.taught.name, "download", client, 4 * one.ended.taught.size)
