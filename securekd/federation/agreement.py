@@ -215,10 +215,9 @@ class Agreement(_Part):
             raise AgreementError(f"{name!r} is no member of this agreement: {', '.join(m.name for m in self.members)}")
         return found
 
-    @property
-    def mean_examples(self) -> float:
-        """That members declare."""
-        return sum(member.examples for member in self.members) / len(self.members)
+    def share(self, member: Member) -> float:
+        """A member's examples over those of a member on average."""
+        return member.examples * len(self.members) / sum(one.examples for one in self.members)
 
     @property
     def randomness(self) -> Randomness:

@@ -205,7 +205,7 @@ class Client(Party):
     def private_task(self, *name: str | int, state: Arrays | None, lessons: tuple[Lesson, ...] = ()) -> TrainTask:
         """Training on its own records, with the federation's DP-SGD if there is one."""
         training, model = self.agreement.settings.training, self.member.model
-        sums = model.loss == "class_sums"
+        plain = model.loss == "cross_entropy"
         earlier = sum(entry.phase == "train" for entry in self._ledger.entries)
         return TrainTask(
             name=name,
@@ -213,7 +213,7 @@ class Client(Party):
             shape=self.agreement.shape,
             init_seed=self.agreement.randomness.public_seed("init", self.member.name),
             state=state,
-            lessons=() if sums else lessons,  # they would leave no sums
+            lessons=lessons if plain else (),  # which say nothing of a background, and would leave no sums
             inputs=self.examples.inputs,
             labels=self.examples.labels,
             dp=self.agreement.dp,
@@ -226,12 +226,15 @@ class Client(Party):
             absent=self._absent,
             public=self.fits.of(model),
             loss=model.loss,
-            share=self.member.examples / self.agreement.mean_examples,
+            share=self.agreement.share(self.member),
             earlier=0 if state is None else earlier,
+            background=self.transfer.inputs if model.loss == "background" else None,
         )
 
     def logits(self, told: Instruction, inputs: np.ndarray) -> np.ndarray:
-        """What its model says, as the latest training before an instruction left it: (N, C), float64.
+        """What its model says, as the latest training before an instruction left it: float64 (N, C).
+
+        With one column more, where it was trained beside a background.
 
         Raises:
             RunError: It has none yet.

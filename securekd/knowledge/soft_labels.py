@@ -126,16 +126,18 @@ def soft_labels(
     examples: int,
     top_k: int = 1,
     nonfinite: Literal["zero", "refuse"] = "zero",
+    share: float | None = None,
 ) -> Bounded:
     """Bound a model's logits on transfer rows.
 
     Args:
-        logits: (m, C).
+        logits: (m, C); with one column more, for the background, where there is a share.
         shape: rows, classes, scores and bounds.
         temperature: divides them first.
         examples: the client's number of private examples, which sets its weight where weights are used.
         top_k: soft labels kept in a row, where scores are 'top_k'.
         nonfinite: what becomes of a row with a logit that is not finite.
+        share: what probabilities are multiplied by, which do not add up to 1: the background keeps its own to itself.
 
     Raises:
         RunError: for such a row, where it is to be refused.
@@ -154,7 +156,7 @@ def soft_labels(
         votes[np.arange(len(z)), z.argmax(axis=1)] = shape.classes - 1.0
         votes[~finite] = 0.0
         return Bounded(votes.reshape(-1), 0, zeroed)
-    z = _scored(z, shape.scores, top_k)
+    z = _scored(z, shape.scores, top_k) if share is None else share * np.exp(log_softmax(z))[:, : shape.classes]
     z = z - z.mean(axis=1, keepdims=True)
     z[~finite] = 0.0
     rows, clipped = _clipped(z, shape.clip)

@@ -78,6 +78,7 @@ def _central(plan: Plan, clients: Sequence[Client], *, private: bool) -> TrainTa
         learning_rate=model.learning_rate or settings.learning_rate,
         loss=model.loss,
         share=1.0,
+        background=plan.data.transfer.inputs if model.loss == "background" else None,
         absent=sum(c.absent for c in plan.clients),
     )
     return _whole_budget(plan, task) if private else replace(task, dp=None)

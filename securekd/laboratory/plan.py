@@ -113,8 +113,9 @@ class Plan:
         return Machine(runtime.micro_batch, runtime.device, self.shared)
 
     def logits(self, model: Model, state: Arrays, inputs: np.ndarray) -> np.ndarray:
-        """What a model with these weights says of inputs (N, ...): (N, C), float64."""
-        return logits(self.machine, self.agreement.shape, model, state, self.fits.of(model), inputs)
+        """What a model with these weights says of inputs (N, ...): float64 (N, C), without its background."""
+        found = logits(self.machine, self.agreement.shape, model, state, self.fits.of(model), inputs)
+        return found[:, : self.agreement.shape.classes]
 
     def log_probabilities(self, model: Model, state: Arrays, inputs: np.ndarray) -> np.ndarray:
         """The same as log-probabilities."""

@@ -7,15 +7,15 @@ import numpy as np
 
 from securekd.checkpoint import Arrays
 from securekd.learning.dp.dp_sgd import predict
-from securekd.learning.tasks import Machine, network_of, shared_features
+from securekd.learning.tasks import Machine, network_of, outputs, shared_features
 from securekd.models.shape import InputShape
-from securekd.settings.models import Model
+from securekd.settings.models import ClientModel, Model
 
 
 def logits(
     machine: Machine, shape: InputShape, model: Model, state: Arrays, public: Arrays, inputs: np.ndarray
 ) -> np.ndarray:
-    """Logits (N, C) in float64.
+    """Logits in float64: (N, C), or (N, C + 1) of a model that was trained beside a background.
 
     Args:
         machine: where the model is asked.
@@ -25,6 +25,7 @@ def logits(
         public: what it takes from the transfer set.
         inputs: (N, ...).
     """
+    shape = outputs(shape, model.loss) if isinstance(model, ClientModel) else shape
     network, micro_batch, device = network_of(model, shape, 0, state, public), machine.micro_batch, machine.device
     encode = shared_features(machine.shared, model, shape, network, public, micro_batch=micro_batch, device=device)
     return predict(network, inputs, micro_batch=micro_batch, device=device, encode=encode)

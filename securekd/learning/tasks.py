@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -16,8 +16,7 @@ from securekd.kept import Kept, digest_of
 from securekd.learning.distillation import Divergence, learn_least_squares, learn_soft_labels
 from securekd.learning.dp.class_sums import split_white, train_class_sums
 from securekd.learning.dp.closed_form import Features
-from securekd.learning.dp.closed_form import Loss as PrivateLoss
-from securekd.learning.dp.dp_sgd import DpSgdPlan, TrainingOutcome, train_dp
+from securekd.learning.dp.dp_sgd import Beside, DpSgdPlan, TrainingOutcome, train_dp
 from securekd.learning.plain import train_plain
 from securekd.models.frozen import Encode, Split, compute_features, has_encoder
 from securekd.models.public import give_public
@@ -26,6 +25,13 @@ from securekd.models.shape import InputShape
 from securekd.randomness import Label, Randomness
 from securekd.settings.models import Model
 from securekd.settings.training import Training
+
+PrivateLoss = Literal["cross_entropy", "background", "class_sums"]
+
+
+def outputs(shape: InputShape, loss: PrivateLoss) -> InputShape:
+    """The shape of a model that is trained with a loss: beside the classes, a background is one more."""
+    return replace(shape, classes=shape.classes + (loss == "background"))
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,7 @@ class TrainTask:
         loss: on private data.
         share: private examples over those of a client on average; counts for class sums alone.
         earlier: trainings on private data that `state` comes from; likewise.
+        background: public inputs (m, ...) of the class that is one more, where the loss has one.
     """
 
     name: tuple[Label, ...]
@@ -115,6 +122,7 @@ class TrainTask:
     loss: PrivateLoss = "cross_entropy"
     share: float = 1.0
     earlier: int = 0
+    background: np.ndarray | None = None
 
 
 Perform = Callable[[Sequence[TrainTask]], Iterator[Saved]]
@@ -124,7 +132,7 @@ Perform = Callable[[Sequence[TrainTask]], Iterator[Saved]]
 def perform(task: TrainTask) -> Saved:
     """Train as the task says: weights as arrays, and as info the zeroed gradients and how gradients were computed."""
     start = time.monotonic()
-    network = network_of(task.model, task.shape, task.init_seed, task.state, task.public)
+    network = network_of(task.model, outputs(task.shape, task.loss), task.init_seed, task.state, task.public)
     public = task.randomness.public("order", *task.name)
     outcome = TrainingOutcome(steps=0, zeroed=0, gradients=None)
     with torch.random.fork_rng(devices=[]):
@@ -198,7 +206,11 @@ def _train_private(
 ) -> TrainingOutcome:
     if task.loss == "class_sums":
         return _sum_classes(network, task, inputs, labels)
+    beside = _beside(task, len(labels) + task.absent, public)
     if task.dp is None:
+        if beside is not None:
+            inputs = np.concatenate([inputs, beside.inputs[beside.draw().numpy()]])
+            labels = np.concatenate([labels, beside.labels.numpy()])
         batch = min(task.training.plain_batch_size, len(labels))
         return train_plain(
             network,
@@ -223,7 +235,16 @@ def _train_private(
         device=task.device,
         encode=_encoder(task, network),
         absent=task.absent,
+        beside=beside,
     )
+
+
+def _beside(task: TrainTask, examples: int, order: np.random.Generator) -> Beside | None:
+    """As many public rows as private ones: in a step of DP-SGD on average, and without it altogether."""
+    if task.background is None:
+        return None
+    count = examples if task.dp is None else max(1, round(task.dp.sampling_rate * examples))
+    return Beside(task.background, task.shape.classes, count, order)
 
 
 def _sum_classes(network: nn.Module, task: TrainTask, inputs: np.ndarray, labels: np.ndarray) -> TrainingOutcome:

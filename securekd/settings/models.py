@@ -27,10 +27,10 @@ class ClientModel(Model):
     learning_rate: float | None = Field(
         None, gt=0, description="of SGD on private data, for this model; unset: training.learning_rate"
     )
-    loss: Literal["cross_entropy", "class_sums"] = Field(
+    loss: Literal["cross_entropy", "background", "class_sums"] = Field(
         "cross_entropy",
-        description="on private data: cross_entropy, or class_sums, which need no example of another class, and a head "
-        "on whitened public components",
+        description="on private data: cross_entropy; background: with one class more, which public transfer rows are "
+        "of; class_sums: of a head on whitened public components. The last two need no example of another class",
     )
 
 

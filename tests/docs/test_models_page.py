@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="ut
 
 def test_its_commands_run() -> None:
     commands = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-    assert len(commands) == 2
+    assert len(commands) == 3
     for command in commands:
         found = CliRunner().invoke(cli, shlex.split(command)[1:])
         assert found.exit_code == 0, found.output

@@ -105,6 +105,11 @@ class FedAvg:
 
     def refuse_unfit(self, experiment: Experiment, members: Sequence[Member], shape: InputShape, transfer: int) -> None:
         """Refuse models that are not all built alike, or that keep statistics of their batches."""
+        if any(member.model.loss == "background" for member in members):
+            raise SettingError(
+                "loss = 'background' gives clients' models one class more than the student's, so their weights have no "
+                "mean; set strategy = 'distil', or another loss"
+            )
         refuse_mixed(experiment.student.model, [(member.name, member.model) for member in members])
         refuse_statistics(build(experiment.student.model, shape, seed=0), probe(shape, 3))
 

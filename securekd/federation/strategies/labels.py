@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from securekd.checkpoint import Arrays
-from securekd.errors import RunError
+from securekd.errors import RunError, SettingError
 from securekd.federation.agreement import Member
 from securekd.federation.messages import Instruction, Taught
 from securekd.federation.strategies.consensus import scores_to_consensus
@@ -46,6 +46,7 @@ class LabelClient:
             examples=client.member.examples,
             top_k=settings.top_k,
             nonfinite=settings.nonfinite,
+            share=client.agreement.share(client.member) if client.member.model.loss == "background" else None,
         )
 
 
@@ -75,6 +76,11 @@ class LabelStrategy:
         student, batch = build(experiment.student.model, shape, seed=0), experiment.student.batch_size
         if experiment.student.loss == "least_squares":
             split_linear(student.train())
+        if experiment.release.scores != "probabilities" and any(m.model.loss == "background" for m in members):
+            raise SettingError(
+                f"release.scores = {experiment.release.scores!r} say nothing of how much is background, for which "
+                "clients with loss = 'background' are there; set release.scores = 'probabilities'"
+            )
         batch_sizes(student.train(), draw(shape, min(batch + 1, transfer)), transfer, batch)
 
 

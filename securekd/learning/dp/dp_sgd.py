@@ -10,6 +10,7 @@ same mechanism with the same draws, so that both ways give the same weights up t
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -62,6 +63,32 @@ class TrainingOutcome:
     steps: int
     zeroed: int
     gradients: Gradients | None
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """Public rows that join each step: clipped like private ones, and part of what is accounted for as any constant is.
+
+    Attributes:
+        inputs: (m, ...).
+        label: of all of them.
+        count: of rows in a step, drawn with replacement.
+        order: public generator that draws them.
+    """
+
+    inputs: np.ndarray
+    label: int
+    count: int
+    order: np.random.Generator
+
+    def draw(self) -> Tensor:
+        """The rows of a step (count,)."""
+        return torch.from_numpy(self.order.integers(len(self.inputs), size=self.count))
+
+    @property
+    def labels(self) -> Tensor:
+        """Of the rows of a step (count,)."""
+        return torch.full((self.count,), self.label)
 
 
 class StrictDPOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -143,6 +170,7 @@ def train_dp(
     device: str = "cpu",
     encode: Encode | None = None,
     absent: int = 0,
+    beside: Beside | None = None,
 ) -> TrainingOutcome:
     """Train `model` in place with DP-SGD.
 
@@ -158,6 +186,7 @@ def train_dp(
         device: torch device.
         encode: gives the features of a frozen encoder; None: they are computed.
         absent: examples that have no gradient and still count in the public N: canaries whose coins kept them out.
+        beside: public rows that join each step.
 
     Raises:
         ModelError: if per-example gradients disagree on the batch size, or a layer has none (`refuse_unsuited` finds
@@ -170,11 +199,12 @@ def train_dp(
         trainable = [p for p in model.parameters() if p.requires_grad]
         sgd = torch.optim.SGD(trainable, lr=learning_rate, momentum=momentum)
         zeroed = train_with_hooks(
-            model, sgd, x, y, plan, randomness, micro_batch=micro_batch, device=device, absent=absent
+            model, sgd, x, y, plan, randomness, micro_batch=micro_batch, device=device, absent=absent, beside=beside
         )
         return TrainingOutcome(steps=plan.steps, zeroed=zeroed, gradients="hooks")
-    encoded = encode(split, x) if encode else compute_features(split, x, micro_batch=micro_batch, device=device)
-    features = Features.of(encoded, split.head)
+    encode = encode or partial(compute_features, micro_batch=micro_batch, device=device)
+    features = Features.of(encode(split, x), split.head)
+    public = Features.of(encode(split, torch.tensor(beside.inputs)), split.head) if beside else None
     zeroed = train_head(
         split.head,
         features,
@@ -184,6 +214,8 @@ def train_dp(
         learning_rate=learning_rate,
         momentum=momentum,
         absent=absent,
+        beside=beside,
+        public=public,
     )
     return TrainingOutcome(steps=plan.steps, zeroed=zeroed, gradients="closed_form")
 
@@ -199,6 +231,8 @@ def train_head(
     learning_rate: float,
     momentum: float,
     absent: int = 0,
+    beside: Beside | None = None,
+    public: Features | None = None,
 ) -> int:
     """DP-SGD on a head in closed form; gives the number of zeroed gradients.
 
@@ -212,6 +246,8 @@ def train_head(
         momentum: of SGD (Polyak's, as in torch). The velocity is kept in sums, not means, over the expected batch:
             each clipped sum is added to it in one product, and the noise lands on it directly.
         absent: see `train_dp`.
+        beside: see `train_dp`.
+        public: features of its rows.
     """
     sizes = [p.numel() for p in head.parameters()]
     flat = torch.zeros(sum(sizes), device=labels.device)
@@ -224,6 +260,11 @@ def train_head(
         rows = torch.from_numpy(randomness.poisson_sample(len(labels), plan.sampling_rate)).to(labels.device)
         sums = clipped_sums(head, features[rows], labels.index_select(0, rows), plan.clip)
         sums.add_to(velocity, decay=momentum)
+        if beside is not None and public is not None:
+            others = clipped_sums(
+                head, public[beside.draw().to(labels.device)], beside.labels.to(labels.device), plan.clip
+            )
+            others.add_to(velocity, decay=1.0)
         add_noise(flat, plan.noise_multiplier * plan.clip, randomness, scratch)
         for parameter, moved in velocity.items():
             parameter.sub_(moved, alpha=rate)
@@ -242,6 +283,7 @@ def train_with_hooks(
     micro_batch: int,
     device: str,
     absent: int = 0,
+    beside: Beside | None = None,
 ) -> int:
     """DP-SGD on any model, in training mode, by Opacus' hooks; gives the number of zeroed gradients."""
     hooks = OutputHooks(model, strict=True)
@@ -249,6 +291,9 @@ def train_with_hooks(
         optimizer = StrictDPOptimizer(sgd, plan=plan, population=len(labels) + absent, noise=randomness)
         for _ in range(plan.steps):
             batches = _poisson_micro_batches(inputs, labels, plan, randomness, micro_batch)
+            if beside is not None:
+                x, y = torch.tensor(beside.inputs)[beside.draw()], beside.labels
+                batches += list(zip(torch.split(x, micro_batch), torch.split(y, micro_batch), strict=True))
             _step(model, optimizer, batches, device)
         return optimizer.zeroed
     finally:

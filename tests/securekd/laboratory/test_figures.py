@@ -60,10 +60,11 @@ def test_mnist_at_epsilon_three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert all(g.epsilon <= 3.0 for g in result.privacy.guarantees if g.unit == "example" and g.epsilon is not None)
     assert result.privacy.guarantees[0].epsilon is not None
     assert result.utility.student.examples == 10_000
+    assert result.utility.student.accuracy >= 0.975
     assert result.utility.student.accuracy > result.utility.local_mean.accuracy + 0.10
 
 
 def test_ag_news_student_is_better_than_the_mean_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = example("ag_news.toml", "ag_news", tmp_path, monkeypatch)
-    assert len({one.model for one in result.utility.locals}) == 1  # both are transformers, of two configurations
+    assert result.utility.student.accuracy >= 0.82
     assert result.utility.student.accuracy > result.utility.local_mean.accuracy
