@@ -154,7 +154,7 @@ def settings(*, markdown: bool, sweep: bool = False) -> None:
 
 def summary(result: Result, out: Path) -> None:
     """The result in a few lines."""
-    from securekd.report import numbers
+    from securekd.report import facts, numbers
 
     console = Screen()
     utility = result.utility
@@ -165,9 +165,14 @@ def summary(result: Result, out: Path) -> None:
         ("clients alone, best", utility.local_best),
         ("all data in one place, same DP", utility.centralized),
         ("all data in one place, no privacy", utility.centralized_nonprivate),
+        ("linear head on all data, same DP", utility.simple),
     ):
-        table.add_row(name, f"{value.accuracy:.1%}")
+        if value is not None:
+            table.add_row(name, f"{value.accuracy:.1%}")
     console.print(table)
+    short = facts.shortfall(result)
+    if short is not None:
+        console.print(short)
     console.print(_guarantee_table(result.privacy.guarantees))
     leaks = Table("observation point", "attack", "AUC", "95% interval", title="measured leakage (0.5 is chance)")
     leaks.columns[3].header = f"{result.leakage[0].confidence:.0%} interval"

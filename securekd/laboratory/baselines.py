@@ -9,8 +9,10 @@ from securekd.checkpoint import PhaseStore, Saved
 from securekd.federation.client import Client
 from securekd.laboratory.evaluation import labels_of, mean_utility, utility
 from securekd.laboratory.plan import Plan, central_model
+from securekd.laboratory.simple import simple_model
 from securekd.learning.tasks import Perform, TrainTask
 from securekd.records.record import LocalUtility, Utility
+from securekd.settings.models import ClientModel
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Baselines:
     locals: tuple[LocalUtility, ...]
     centralized: Utility
     centralized_nonprivate: Utility
+    simple: Utility
 
     @property
     def local_mean(self) -> Utility:
@@ -34,11 +37,15 @@ class Baselines:
 
 def baselines(plan: Plan, clients: Sequence[Client], store: PhaseStore, perform: Perform) -> Baselines:
     """Train and test every yardstick; each client alone gets the whole privacy budget at once."""
+    central_one, momentum = central_model(plan.experiment), plan.experiment.training.momentum
     # The longest first, or the others wait for it alone.
-    tasks = {"baseline.centralized": _central(plan, clients, private=True)}
+    tasks = {"baseline.centralized": _together(plan, clients, "centralized", central_one)}
+    tasks["baseline.simple"] = _together(
+        plan, clients, "simple", simple_model(plan.fits, plan.agreement.shape, momentum)
+    )
     tasks |= {f"baseline.{c.key}": _alone(plan, c) for c in clients}
     if plan.agreement.dp is not None:
-        tasks["baseline.centralized-nonprivate"] = _central(plan, clients, private=False)
+        tasks["baseline.centralized-nonprivate"] = _together(plan, clients, "centralized", central_one, private=False)
     todo = [name for name in tasks if not store.has(name)]
     for name, saved in zip(todo, perform([tasks[name] for name in todo]), strict=True):
         store.put(name, saved)
@@ -56,6 +63,7 @@ def baselines(plan: Plan, clients: Sequence[Client], store: PhaseStore, perform:
         ),
         centralized=central,
         centralized_nonprivate=tested.get("baseline.centralized-nonprivate", central),
+        simple=tested["baseline.simple"],
     )
 
 
@@ -64,18 +72,20 @@ def _alone(plan: Plan, client: Client) -> TrainTask:
     return _whole_budget(plan, task)
 
 
-def _central(plan: Plan, clients: Sequence[Client], *, private: bool) -> TrainTask:
-    settings = plan.experiment.centralized
-    model = central_model(plan.experiment)
-    first = clients[0].private_task("centralized", str(private), state=None, lessons=clients[0].public_lessons())
+def _together(
+    plan: Plan, clients: Sequence[Client], name: str, model: ClientModel, *, private: bool = True
+) -> TrainTask:
+    """A model on all data in one place."""
+    first = clients[0].private_task(name, str(private), state=None)
     task = replace(
         first,
         model=model,
         public=plan.fits.of(model),
-        init_seed=plan.randomness.public_seed("init", "centralized"),
+        lessons=clients[0].public_lessons() if model.loss == "cross_entropy" else (),
+        init_seed=plan.randomness.public_seed("init", name),
         inputs=np.concatenate([c.examples.inputs for c in plan.clients]),
         labels=np.concatenate([labels_of(c.examples) for c in plan.clients]),
-        learning_rate=model.learning_rate or settings.learning_rate,
+        learning_rate=model.learning_rate or plan.experiment.centralized.learning_rate,
         loss=model.loss,
         share=1.0,
         background=plan.data.transfer.inputs if model.loss == "background" else None,

@@ -176,7 +176,7 @@ def phases(plan: Plan) -> int:
     return (
         plan.experiment.rounds * (clients * plan.agreement.trainings + sums * (clients + 1) + 1)
         + clients
-        + 1
+        + 2
         + (plan.agreement.dp is not None)
         + (plan.canaries is not None)
     )
@@ -263,6 +263,7 @@ def _result(
             local_best=compared.local_best,
             centralized=compared.centralized,
             centralized_nonprivate=compared.centralized_nonprivate,
+            simple=compared.simple,
             locals=compared.locals,
         ),
         privacy=PrivacyRecord(

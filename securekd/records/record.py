@@ -71,6 +71,9 @@ class Utilities(_Part):
     centralized: Utility = Field(description="all data in one place, trained with the same DP")
     centralized_nonprivate: Utility = Field(description="all data in one place, no privacy")
     locals: tuple[LocalUtility, ...]
+    simple: Utility | None = Field(
+        None, description="a linear head on public features: all data in one place, trained with the same DP"
+    )
 
 
 class Round(_Part):

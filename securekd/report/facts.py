@@ -97,6 +97,23 @@ def models(result: Result) -> tuple[Bar, ...]:
         Bar("Clients alone, best", u.local_best),
         Bar(f"All data in one place, {same}", u.centralized),
         Bar("All data in one place, no privacy", u.centralized_nonprivate),
+        *([Bar(f"Linear head on all data, {same}", u.simple)] if u.simple is not None else []),
+    )
+
+
+# Points of accuracy by which the simplest model may be ahead without a word.
+TOLERATED = 0.02
+
+
+def shortfall(result: Result) -> str | None:
+    """What to say and to try where the simplest model beats the student; None where it does not."""
+    student, simple = result.utility.student, result.utility.simple
+    if simple is None or simple.accuracy <= student.accuracy + TOLERATED:
+        return None
+    return (
+        f"a linear head on public features, with all data in one place and the same DP, has {simple.accuracy:.1%}, and "
+        f"the student {student.accuracy:.1%}: try such heads as clients.models, loss = 'background' where labels are "
+        "uneven, and student.model = 'kernel' with student.loss = 'least_squares' (docs/models.md)"
     )
 
 

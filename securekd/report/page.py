@@ -103,6 +103,7 @@ def _context(result: Result) -> Mapping[str, Any]:
         "seeded": seeded,
         "contradictions": audit.contradictions(result),
         "setup": facts.setup(result),
+        "shortfall": facts.shortfall(result),
         "bars": bars,
         "promised_example": facts.promised(result, "example"),
         "promised_client": facts.promised(result, "client", "server"),
