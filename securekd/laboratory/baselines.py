@@ -68,7 +68,12 @@ def baselines(plan: Plan, clients: Sequence[Client], store: PhaseStore, perform:
 
 
 def _alone(plan: Plan, client: Client) -> TrainTask:
-    task = client.private_task("alone", client.member.name, state=None, lessons=client.public_lessons())
+    """A client by itself, which has nobody to leave a class to: it has no use for a background."""
+    lessons = client.public_lessons()
+    task = client.private_task("alone", client.member.name, state=None, lessons=lessons)
+    if task.loss == "background":
+        model = client.member.model.model_copy(update={"loss": "cross_entropy"})
+        task = replace(task, model=model, loss=model.loss, background=None, lessons=lessons)
     return _whole_budget(plan, task)
 
 
