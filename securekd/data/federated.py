@@ -81,6 +81,11 @@ def load_federated(settings: Data, clients: int | None, seed: int) -> FederatedD
     schemas = (sources.private.data, sources.transfer.data, sources.test.data)
     classes = class_map(settings.label, schemas, (transfer.data, test.data))
     known = labels(transfer.data, settings.label, classes, "transfer") if settings.transfer_labels else None
+    if known is not None and len(set(known.tolist())) < 2:
+        raise DataError(
+            f"all {len(known)} rows of the transfer set are of one class, and everybody is to learn it "
+            "(data.transfer_labels = true); raise data.transfer, take another seed or source, or set it false"
+        )
     public = transfer.examples(encoder, known)
     held = private.examples(encoder, labels(private.data, settings.label, classes, "private"))
     column = settings.partition.column

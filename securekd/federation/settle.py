@@ -13,6 +13,7 @@ from securekd.federation.agreement import Agreement, Asked, Member
 from securekd.federation.strategies.catalogue import strategy_named
 from securekd.federation.strategies.seam import Strategy, trainings_of
 from securekd.knowledge.questions import questions, refuse_pairs
+from securekd.learning.dp.class_sums import split_white
 from securekd.learning.dp.dp_sgd import DpSgdPlan
 from securekd.learning.dp.suited import refuse_unsuited
 from securekd.models.registry import build, probe
@@ -62,6 +63,7 @@ def settle(
         sampling_rate=settings.cohort.sampling_rate,
     )
     refuse_pairs(settings)
+    _refuse_counting_twice(settings, members)
     asked = questions(settings, strategy.asks(settings, shape, transfer_rows), exposure)
     for one in asked:
         refuse_unreachable(one.release.mechanism, len(members))
@@ -146,11 +148,24 @@ def refuse_large_deltas(settings: Experiment, members: Sequence[Member]) -> None
         )
 
 
+def _refuse_counting_twice(settings: Experiment, members: Sequence[Member]) -> None:
+    """Refuse to weight by examples what is so already."""
+    counted = next((m for m in members if m.model.loss != "cross_entropy"), None)
+    if settings.student.consensus == "weighted" and counted is not None:
+        raise SettingError(
+            f"loss = {counted.model.loss!r} of {counted.name} counts a client by its examples, and student.consensus = "
+            "'weighted' would count it twice; take 'mean'"
+        )
+
+
 def _refuse_unsuited(agreement: Agreement) -> None:
-    """Refuse models that DP-SGD cannot train with the guarantee that is promised."""
-    if agreement.dp is not None:
-        for model in {repr(member.model): member.model for member in agreement.members}.values():
-            refuse_unsuited(build(model, agreement.shape, seed=0), probe(agreement.shape, 3))
+    """Refuse models that DP-SGD cannot train with the guarantee that is promised, or whose loss they do not have."""
+    for model in {repr(member.model): member.model for member in agreement.members}.values():
+        network = build(model, agreement.shape, seed=0)
+        if model.loss == "class_sums":
+            split_white(network)
+        if agreement.dp is not None:
+            refuse_unsuited(network, probe(agreement.shape, 3))
 
 
 def _threshold(settings: Experiment, clients: int, summing: Aggregator) -> int:

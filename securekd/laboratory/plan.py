@@ -264,11 +264,11 @@ def _check_models(experiment: Experiment, clients: Sequence[PlannedClient], shap
     private: list[ClientModel] = [*(c.model for c in clients), central_model(experiment)]
     for model in {repr(m): m for m in private}.values():
         network = network_of(model, shape, 0, None, fits.of(model))
+        if model.loss == "class_sums":
+            split_white(network)
         if experiment.privacy.dp_sgd:
             try:
                 refuse_unsuited(network, probe(shape, 3))
-                if model.loss == "class_sums":
-                    split_white(network)
             except ModelError as error:
                 if any(c.model == model for c in clients):
                     raise

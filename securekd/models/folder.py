@@ -24,11 +24,15 @@ from securekd.models.huggingface import Classifier, transformers
 from securekd.models.public import give_public, public_names, public_of
 from securekd.models.registry import build, probe
 from securekd.models.shape import InputShape
+from securekd.models.trial import reason
 from securekd.plugins import is_plugin
 from securekd.settings.models import Model
 
 MOST_INPUTS = 2**26
 """Values of one input at most."""
+
+MOST_PIXELS = 2**22
+"""Likewise of an image, which convolutions copy many times over."""
 
 FEW_OPTIONS = 32
 
@@ -112,14 +116,17 @@ def load_student(folder: Path, plugins: Collection[str] = ()) -> nn.Module:
     if not is_plugin(about.model.kind):
         _refuse_other_weights(folder, about.model, shape, weights)
     network = build(about.model, shape, seed=0)
-    public = {name: weights.pop(name) for name in public_names(network) if name in weights}
+    lacking = sorted(public_names(network) - weights.keys())
+    if lacking:
+        raise _unfit(folder, f"it lacks {', '.join(lacking)}")
+    public = {name: weights.pop(name) for name in public_names(network)}
     try:
         network.load_state_dict(weights)
         if public:
             give_public(network, {name: value.numpy() for name, value in public.items()})
             network(probe(shape, 2))
-    except (ModelError, RuntimeError, IndexError, ValueError) as error:
-        raise _unfit(folder, str(error).splitlines()[0]) from error
+    except Exception as error:  # whatever tensors of other kinds and shapes make torch raise
+        raise _unfit(folder, reason(error)) from error
     return network.eval()
 
 
@@ -138,7 +145,8 @@ def _about(folder: Path) -> tuple[About, InputShape]:
     inputs = 1
     for size in shape.dimensions:
         inputs *= max(size, 1)
-    if min(shape.dimensions, default=0) < 1 or inputs > MOST_INPUTS or shape.classes != len(about.classes):
+    most = MOST_PIXELS if shape.modality == "image" else MOST_INPUTS
+    if min(shape.dimensions, default=0) < 1 or inputs > most or shape.classes != len(about.classes):
         raise _unfit(folder, f"inputs of {shape.dimensions} and {shape.classes} classes")
     return about, shape
 
@@ -159,7 +167,8 @@ def _refuse_other_weights(folder: Path, model: Model, shape: InputShape, weights
     sizes = [value for value in model.options.values() if isinstance(value, int)]
     if len(model.options) > FEW_OPTIONS or max([shape.vocabulary, *sizes]) > max(stored, 1):
         raise _unfit(folder, f"options larger than its {stored:,} weights")
-    if int(model.options.get("layers", 0)) > len(weights):
+    layers = model.options.get("layers", 0)
+    if type(layers) is not int or layers > len(weights):
         raise _unfit(folder, f"more layers than its {len(weights)} tensors")
     try:
         with torch.device("meta"):

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from securekd.errors import ModelError
 from securekd.models.builtin import Centre
 from securekd.models.hog import SMALLEST_SIDE, Hog
-from securekd.models.public import Principal, PublicLayer
+from securekd.models.public import Principal, PublicLayer, checked
 from securekd.models.shape import InputShape
 from securekd.models.tfidf import GRAMS, TfIdf
 
@@ -18,7 +19,7 @@ class Landmarks(NamedTuple):
 
     Attributes:
         points: the landmarks (L, p).
-        bandwidth: squared distance at which the kernel is 1/e: the median between landmarks.
+        bandwidth: squared distance at which the kernel is 1/e: the median between landmarks that differ.
         whitening: (L, r), with which kernel values become features whose inner products are the kernel's.
     """
 
@@ -32,12 +33,19 @@ class Landmarks(NamedTuple):
 
 
 def landmarks_of(features: np.ndarray, count: int, *, seed: int = 0) -> Landmarks:
-    """The kernel of public features (m, p), with `count` of the rows as landmarks, or all."""
+    """The kernel of public features (m, p), with `count` of the rows as landmarks, or all.
+
+    Raises:
+        ModelError: The rows are all alike.
+    """
     chosen = np.random.default_rng(seed).permutation(len(features))[:count]
     points = np.asarray(features[chosen], dtype=np.float64)
     squares = _squares(points, points)
     apart = squares[np.triu_indices(len(points), 1)]
-    bandwidth = max(float(np.median(apart)) if len(apart) else 1.0, 1e-12)
+    apart = apart[apart > 1e-9 * max(float(np.square(points).sum(axis=1).mean()), 1e-300)]  # beyond rounding
+    if not len(apart):
+        raise ModelError("the rows of the transfer set are all alike to a kernel; take another model, or other rows")
+    bandwidth = float(np.median(apart))
     values, axes = np.linalg.eigh(np.exp(-squares / bandwidth))
     keep = values > 1e-6 * values.max()
     return Landmarks(points, bandwidth, axes[:, keep] / np.sqrt(values[keep]))
@@ -55,6 +63,9 @@ class GaussianKernel(PublicLayer):
     bandwidth: Tensor
     whitening: Tensor
 
+    def __init__(self, landmarks: int) -> None:
+        super().__init__(checked(landmarks, "landmarks"))
+
     def fit(self, inputs: Tensor) -> dict[str, Tensor]:
         """Landmarks among features (m, p)."""
         found = landmarks_of(inputs.double().numpy(), self.size)
@@ -65,6 +76,12 @@ class GaussianKernel(PublicLayer):
             "bandwidth": torch.tensor(found.bandwidth, dtype=torch.float64),
             "whitening": torch.from_numpy(whitening),
         }
+
+    def refuse_unfit(self) -> None:
+        """Refuse landmarks, a bandwidth and a whitening that do not belong together."""
+        points, width = self.points, self.bandwidth
+        if points.dim() != 2 or width.dim() or not width > 0 or self.whitening.shape != (len(points), self.size):
+            raise ModelError("the landmarks of this kernel are damaged; fit it anew")
 
     def features(self, inputs: Tensor) -> Tensor:
         """Features (N, p) to (N, L), computed in float64: the whitening would lose half of float32's digits."""
@@ -93,7 +110,7 @@ def kernel(
 def public_layers(shape: InputShape) -> list[nn.Module]:
     """Layers that give a modality's public features (N, p)."""
     if shape.modality == "text":
-        return [TfIdf(GRAMS, shape.vocabulary, shape.pieces)]
+        return [TfIdf(GRAMS, shape)]
     if shape.modality == "image" and min(shape.dimensions[1:]) >= SMALLEST_SIDE:
         return [Hog()]
     return [Centre(shape), nn.Flatten()]

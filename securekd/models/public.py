@@ -88,7 +88,14 @@ def fit_public(network: nn.Module, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """
     if not has_public(network):
         return {}
-    assert isinstance(network, nn.Sequential)
+    if not isinstance(network, nn.Sequential):
+        raise ModelError(
+            f"{type(network).__name__} has layers that are fitted on the transfer set, and is no nn.Sequential"
+        )
+    if not np.isfinite(inputs).all():
+        raise ModelError(
+            "the transfer set has inputs that are not finite, and models are fitted on it; mend these rows"
+        )
     x = torch.tensor(inputs)
     found: dict[str, np.ndarray] = {}
     with torch.no_grad():
@@ -157,7 +164,9 @@ class Principal(PublicLayer):
     axes: Tensor
 
     def __init__(self, components: int, whitening: float) -> None:
-        super().__init__(components)
+        super().__init__(checked(components, "components"))
+        if not isinstance(whitening, int | float) or not 0 <= whitening <= 1:
+            raise ModelError(f"whitening = {whitening!r} is no number from 0 (as they are) to 1 (all alike)")
         self.whitening = whitening
         self.white = whitening == 1.0
 
@@ -171,6 +180,11 @@ class Principal(PublicLayer):
         mean = x.mean(0)
         values, axes = _principal(x - mean)
         spanned = int((values > 1e-10 * values.max().clamp(min=1e-300)).sum())
+        if not spanned:
+            raise ModelError(
+                f"components = {self.size}, and the features of the {len(x)} rows of the transfer set are all alike; "
+                "take another model, or other rows"
+            )
         if spanned < self.size:
             raise ModelError(
                 f"components = {self.size} is more than the {spanned} directions that the {len(x)} rows of the "
@@ -180,11 +194,27 @@ class Principal(PublicLayer):
         axes = axes * (LENGTH / ((x - mean) @ axes).square().sum(1).mean().sqrt())
         return {"mean": mean.float(), "axes": axes.float().contiguous()}
 
+    def refuse_unfit(self) -> None:
+        """Refuse a mean and axes that do not belong together."""
+        if self.mean.dim() != 1 or self.axes.shape != (len(self.mean), self.size):
+            raise ModelError("the principal components of this model are damaged; fit it anew")
+
     def features(self, inputs: Tensor) -> Tensor:
         """Features (N, D) to (N, K), each row of `LENGTH`, but for what is so near to the mean that it says nothing."""
         x = (inputs - self.mean) @ self.axes
         length: Tensor = x.norm(dim=1, keepdim=True)
         return x * (LENGTH / length.clamp(min=SHORTEST * LENGTH))
+
+
+def checked(count: object, name: str) -> int:
+    """An option that counts something.
+
+    Raises:
+        ModelError: It is none.
+    """
+    if type(count) is not int or count < 1:
+        raise ModelError(f"{name} = {count!r} is no number from 1")
+    return count
 
 
 def headed(

@@ -8,7 +8,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from torch import Tensor, nn
 
 from securekd.errors import ModelError
-from securekd.models.public import PublicLayer, headed
+from securekd.models.public import PublicLayer, checked, headed
 from securekd.models.shape import InputShape
 
 # Character n-grams stay within words, and have so many characters.
@@ -16,6 +16,8 @@ CHARACTERS = (3, 5)
 # What stands in more of the texts than this says nothing of their classes, in any language.
 MOST_COMMON = 0.1
 FEWEST_TEXTS = 2
+# Bytes of a text that token ids could stand for, at most.
+LONGEST_TEXT = 2**24
 
 GRAMS = 20_000
 
@@ -27,8 +29,7 @@ class TfIdf(PublicLayer):
 
     Args:
         grams: n-grams that are kept, those in most texts first; where there are fewer, the others are zeros.
-        tokens: number of token ids.
-        pieces: the bytes of each, a character for each.
+        shape: of the texts.
     """
 
     takes = ("text", "ends", "vocabulary", "weights")
@@ -37,10 +38,9 @@ class TfIdf(PublicLayer):
     vocabulary: Tensor
     weights: Tensor
 
-    def __init__(self, grams: int, tokens: int, pieces: tuple[str, ...] = ()) -> None:
-        super().__init__(grams)
-        self._tokens = tokens
-        self._pieces = pieces
+    def __init__(self, grams: int, shape: InputShape) -> None:
+        super().__init__(checked(grams, "grams"))
+        self._shape = shape
 
     def fit(self, inputs: Tensor) -> dict[str, Tensor]:
         """The n-grams of token ids (m, L), and their weights log((1 + m)/(1 + texts with it)) + 1.
@@ -48,12 +48,12 @@ class TfIdf(PublicLayer):
         Raises:
             ModelError: No n-gram stands in two of the texts and not in most, or a tokenizer's ids cannot be read back.
         """
-        if not self._pieces:
+        if not self._shape.pieces:
             raise ModelError(
                 "tfidf reads token ids back as text, and this tokenizer does not say what they stand for; set "
                 "data.tokenizer to 'transfer' or 'bytes'"
             )
-        encoded = [piece.encode("latin-1") for piece in self._pieces]
+        encoded = [piece.encode("latin-1") for piece in self._shape.pieces]
         text, ends = b"".join(encoded), np.cumsum([len(piece) for piece in encoded])
         texts, analyze = read_back(inputs.numpy(), text, ends), analyzer()
         counted = CountVectorizer(analyzer=analyze)
@@ -81,23 +81,30 @@ class TfIdf(PublicLayer):
 
     def refuse_unfit(self) -> None:
         """Refuse bytes that are not those of the token ids, and n-grams that do not have a weight each."""
-        ends, names = self.ends.numpy(), self._names()
-        cut = len(ends) != self._tokens or ends[-1] != len(self.text) or (np.diff(ends, prepend=0) < 0).any()
+        ends, names = self.ends.cpu().numpy(), self._names()
+        kinds = (self.text.dtype, self.ends.dtype, self.vocabulary.dtype, self.weights.dtype)
+        known = kinds == (torch.uint8, torch.int64, torch.uint8, torch.float32)
+        if not known or ends.shape != (self._shape.vocabulary,) or self.weights.shape != (self.size,):
+            raise ModelError("the vocabulary of this tfidf model is no such thing; fit it anew")
+        pieces = np.diff(ends, prepend=0)
+        cut = ends[-1] != self.text.numel() or (pieces < 0).any()
         if cut or len(set(names)) < len(names) or len(names) != int((self.weights > 0).sum()):
             raise ModelError("the vocabulary of this tfidf model is damaged; fit it anew")
+        if int(pieces.max()) * self._shape.dimensions[0] > LONGEST_TEXT:
+            raise ModelError(f"texts of this tfidf model could have more than {LONGEST_TEXT} bytes; fit it anew")
 
     def _names(self) -> list[str]:
-        return self.vocabulary.numpy().tobytes().decode().split("\n")
+        return self.vocabulary.cpu().numpy().tobytes().decode().split("\n")
 
     def features(self, inputs: Tensor) -> Tensor:
         """Token ids (N, L) to (N, grams), of length 1; 0 for a text without any of them."""
         counted = CountVectorizer(analyzer=analyzer(), vocabulary={name: i for i, name in enumerate(self._names())})
-        texts = read_back(inputs.cpu().numpy(), self.text.numpy().tobytes(), self.ends.numpy())
+        texts = read_back(inputs.cpu().numpy(), self.text.cpu().numpy().tobytes(), self.ends.cpu().numpy())
         found = counted.transform(texts).astype(np.float32)
         found.data = 1.0 + np.log(found.data)
         dense = torch.zeros(len(texts), self.size)
         dense[:, : found.shape[1]] = torch.from_numpy(found.toarray())
-        weighted = dense * self.weights
+        weighted = dense * self.weights.cpu()
         unit: Tensor = weighted / weighted.norm(dim=1, keepdim=True).clamp(min=1e-12)
         return unit.to(inputs.device)
 
@@ -139,4 +146,4 @@ def tfidf(
     """
     if shape.modality != "text":
         raise ModelError(f"tfidf reads texts, and the data is {shape.modality}; take logistic, mlp or hog")
-    return headed([TfIdf(grams, shape.vocabulary, shape.pieces)], grams, shape, hidden, components, whitening)
+    return headed([TfIdf(grams, shape)], grams, shape, hidden, components, whitening)

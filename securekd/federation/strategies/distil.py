@@ -6,6 +6,7 @@ the student, and clients learn it before they train again.
 
 import numpy as np
 
+from securekd.errors import SettingError
 from securekd.federation.strategies.consensus import Known, denoised, mean_of, remembered, scores_to_consensus
 from securekd.federation.strategies.labels import LabelServer, LabelStrategy, consensus, lesson
 from securekd.federation.strategies.seam import Ended, Played, ServerSide, Turn
@@ -14,6 +15,9 @@ from securekd.learning.smoothing.bases import shared_bases
 from securekd.learning.smoothing.noise_aware import settled_by_neighbours
 from securekd.models.shape import InputShape
 from securekd.settings.experiment import Experiment
+
+# With fewer, neighbours are of other classes.
+FEWEST_SETTLED = 50
 
 
 class DistilServer(LabelServer):
@@ -47,6 +51,11 @@ class Distil(LabelStrategy):
     def asks(self, experiment: Experiment, shape: InputShape, transfer: int) -> tuple[Wanted, ...]:
         """Scores on the transfer rows of a round."""
         rows = answered_rows(experiment.release.rows, transfer, "release.rows")
+        if experiment.student.settle and rows < FEWEST_SETTLED:
+            raise SettingError(
+                f"student.settle compares each row with those that are like it, and {rows} are answered; have "
+                f"{FEWEST_SETTLED} or more (data.transfer, release.rows), or leave it out"
+            )
         return (Wanted("release", label_shape(experiment, rows, shape.classes), experiment.release.noise),)
 
 

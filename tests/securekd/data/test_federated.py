@@ -240,3 +240,13 @@ def test_bad_tables_and_mixtures(
     only = write_csv([("label",), *((i % 2,) for i in range(60))], "only.csv")
     with pytest.raises(DataError, match="no input column is left"):
         load_federated(Data(source=only, **counts), 2, 0)
+
+
+def test_a_labelled_transfer_set_of_one_class_is_refused(tmp_path: Path) -> None:
+    rows = "".join(f"{i / 50},{'ab'[i >= 20]}\n" for i in range(50))
+    (tmp_path / "all.csv").write_text("x,label\n" + rows)
+    (tmp_path / "one.csv").write_text("x,label\n" + "".join(f"{(i + 1) / 51},a\n" for i in range(20)))
+    settings = Data(source=str(tmp_path / "all.csv"), transfer_source=str(tmp_path / "one.csv"), transfer=20, test=10)
+    assert load_federated(settings, 2, 0).transfer.labels is None
+    with pytest.raises(DataError, match=r"all 20 rows of the transfer set are of one class.*data.transfer_labels"):
+        load_federated(settings.model_copy(update={"transfer_labels": True}), 2, 0)

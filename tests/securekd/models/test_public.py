@@ -92,7 +92,9 @@ def test_more_components_than_directions_are_refused(count: int, most: int) -> N
 
 
 def test_features_that_are_all_zero_have_no_direction() -> None:
-    with pytest.raises(ModelError, match="components = 1 is more than the 0 directions"):
+    with pytest.raises(
+        ModelError, match="components = 1, and the features of the 20 rows of the transfer set are all alike"
+    ):
         Principal(1, 1.0).fit(torch.zeros(20, 5))
 
 
@@ -119,7 +121,7 @@ def test_token_ids_are_read_back_as_text(tokenizer: str, text: str) -> None:
 
 @pytest.mark.parametrize("tokenizer", ["transfer", "bytes"])
 def test_tfidf_is_that_of_a_peer(tokenizer: str) -> None:
-    layer = TfIdf(300, len(PIECES[tokenizer]), PIECES[tokenizer])
+    layer = TfIdf(300, text_shape(tokenizer))
     layer_ids = torch.from_numpy(ids(CORPUS, tokenizer))
     fit_public(torch.nn.Sequential(layer, torch.nn.Linear(300, 4)), layer_ids.numpy())
     names = layer.vocabulary.numpy().tobytes().decode().split("\n")
@@ -134,10 +136,7 @@ def test_tfidf_is_that_of_a_peer(tokenizer: str) -> None:
 
 
 def test_the_most_frequent_grams_are_kept() -> None:
-    few, all_of_them = (
-        TfIdf(count, len(PIECES["transfer"]), PIECES["transfer"]).fit(torch.from_numpy(ids(CORPUS)))
-        for count in (10, 2000)
-    )
+    few, all_of_them = (TfIdf(count, text_shape()).fit(torch.from_numpy(ids(CORPUS))) for count in (10, 2000))
     weights = np.sort(all_of_them["weights"].numpy()[all_of_them["weights"].numpy() > 0])
     np.testing.assert_allclose(np.sort(few["weights"].numpy()), weights[:10])
 
@@ -152,14 +151,14 @@ def test_a_text_without_a_known_word_has_no_features() -> None:
 
 def test_texts_that_share_nothing_make_no_vocabulary() -> None:
     with pytest.raises(ModelError, match="no word or part of a word stands in 2 or more of the 3 texts"):
-        TfIdf(10, len(PIECES["transfer"]), PIECES["transfer"]).fit(torch.from_numpy(ids(["abc", "defg", "hij"])))
+        TfIdf(10, text_shape()).fit(torch.from_numpy(ids(["abc", "defg", "hij"])))
     with pytest.raises(ModelError, match="no word or part of a word"):
-        TfIdf(10, len(PIECES["transfer"]), PIECES["transfer"]).fit(torch.from_numpy(ids(["", "", ""])))
+        TfIdf(10, text_shape()).fit(torch.from_numpy(ids(["", "", ""])))
 
 
 def test_ids_that_nobody_can_read_back_are_refused() -> None:
     with pytest.raises(ModelError, match="set data.tokenizer to 'transfer' or 'bytes'"):
-        TfIdf(10, 9).fit(torch.ones((3, 4), dtype=torch.int64))
+        TfIdf(10, InputShape("text", (4,), 2, 9)).fit(torch.ones((3, 4), dtype=torch.int64))
 
 
 def test_tfidf_is_for_texts_and_components_are_not_for_embeddings() -> None:
@@ -253,3 +252,59 @@ def test_a_folder_with_something_else_is_refused(case: str, tmp_path: Path) -> N
             )
             with pytest.raises(FolderError, match="holds no model of securekd"):
                 load_student(tmp_path / "student")
+
+
+# ---- what cannot be ----
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (Model(kind="logistic", options={"components": 0}), "components = 0 is no number from 1"),
+        (Model(kind="logistic", options={"components": 2, "whitening": "x"}), "whitening = 'x' is no number from 0"),
+        (Model(kind="logistic", options={"components": 2, "whitening": 1e5}), "whitening = 100000.0 is no number"),
+        (Model(kind="kernel", options={"landmarks": -1}), "landmarks = -1 is no number from 1"),
+        (Model(kind="kernel", options={"landmarks": True}), "landmarks = True is no number from 1"),
+    ],
+)
+def test_options_that_count_nothing_are_refused(model: Model, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        build(model, TABLE, seed=0)
+
+
+def test_rows_that_are_alike_or_not_finite_are_refused() -> None:
+    kernel = Model(kind="kernel", options={"landmarks": 10})
+    with pytest.raises(ModelError, match="all alike to a kernel"):
+        Fits(np.full((20, 12), 0.3, np.float32), TABLE).of(kernel)
+    with pytest.raises(ModelError, match="inputs that are not finite"):
+        Fits(np.full((20, 12), np.nan, np.float32), TABLE).of(kernel)
+
+
+def test_a_kernel_of_mostly_equal_rows_sees_the_others() -> None:
+    x = np.concatenate([np.zeros((40, 12), np.float32), rows(10)])
+    network = build(Model(kind="kernel", options={"landmarks": 50}), TABLE, seed=0)
+    fit_public(network, x)
+    assert network[:-1](torch.from_numpy(rows(5, seed=3))).abs().sum(1).min() > 0.01
+
+
+class Hidden(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = Principal(3, 1.0), torch.nn.Linear(3, 3)
+
+
+def test_public_layers_that_are_no_sequence_are_refused() -> None:
+    with pytest.raises(ModelError, match="is no nn.Sequential"):
+        fit_public(Hidden(), rows(20))
+
+
+def test_a_folder_that_would_take_all_memory_is_refused(tmp_path: Path) -> None:
+    """Megabytes of a file, in which a token stands for megabytes of text."""
+    model, shape = CASES["tfidf"]
+    network = network_of(model, shape, 3, None, Fits(transfer_of(shape), shape).of(model))
+    network[0].text = torch.full((2**22,), 97, dtype=torch.uint8)
+    network[0].ends = torch.full((shape.vocabulary,), 2**22)
+    network[0].ends[0] = 0
+    save_model(network, model, shape, tuple("abcd"), tmp_path / "student")
+    with pytest.raises(FolderError, match="more than 16777216 bytes"):
+        load_student(tmp_path / "student")

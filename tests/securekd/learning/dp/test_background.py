@@ -113,3 +113,24 @@ def test_what_a_background_cannot_go_with_is_refused() -> None:
     alike = {"clients": {"models": [{"kind": "mlp", "loss": "background"}]}, "student": {"model": "mlp"}}
     with pytest.raises(SettingError, match="one class more than the student's"):
         make_plan(small(strategy="fedavg", **alike))
+
+
+@pytest.mark.parametrize("loss", ["background", "class_sums"])
+def test_nobody_is_counted_twice(loss: str) -> None:
+    model = {"kind": "logistic", "loss": loss, "options": {"components": 20}}
+    changes = BESIDE | {
+        "clients": {"models": [model]},
+        "data": {"transfer": 100},
+        "privacy": {"neighbours": "zero_out"},
+    }
+    changes["student"] = {"consensus": "weighted"}
+    with pytest.raises(SettingError, match=f"loss = '{loss}' of client-01 counts a client by its examples"):
+        make_plan(small(**changes))
+
+
+def test_a_client_alone_has_no_use_for_a_background(out: Path) -> None:
+    """Alone it trains as with cross-entropy: the same figures, from the same seeds."""
+    few = {"clients": {"models": [{"kind": "logistic", "loss": "background"}]}, "data": {"transfer": 100}}
+    beside = run(small(**BESIDE | few), out)
+    cross = run(small(**BESIDE | few | {"clients": {"models": ["logistic"]}}), out.with_name("cross"))
+    assert beside.utility.locals == cross.utility.locals

@@ -44,3 +44,8 @@ def test_least_squares_are_for_linear_heads_and_scores() -> None:
             make_plan(small(student={"model": "logistic", "consensus": "mean", **changes}, **alike))
     with pytest.raises(SettingError, match="strategy = 'distil'"):
         make_plan(small(student={"settle": True}, strategy="pate", release={"scores": "votes"}))
+
+
+def test_rows_too_few_to_have_neighbours_are_not_settled() -> None:
+    with pytest.raises(SettingError, match=r"40 are answered; have 50 or more \(data.transfer, release.rows\)"):
+        make_plan(small(student={"settle": True}, release={"rows": 40}))
