@@ -119,7 +119,7 @@ def resume(
     if (out / "result.json").exists():
         if (out / "state").exists():  # killed at the very end
             result = read_result(out)
-            _keep_promises(result)
+            keep_promises(result)
             shutil.rmtree(out / "state")
             return result
         raise FolderError(f"the run in {out} is finished; `securekd report {out}` writes its page anew")
@@ -160,11 +160,11 @@ def _carry_out(plan: Plan, out: Path, on_progress: OnProgress) -> Result:
         audit_seconds = time.monotonic() - before
     result = _result(plan, outcomes, compared, ledger.file, proven, measured, _compute(store, audit_seconds, start))
     _finish(plan, out, outcomes[-1], result)
-    _keep_promises(result)
+    keep_promises(result)
     return result
 
 
-def _keep_promises(result: Result) -> None:
+def keep_promises(result: Result) -> None:
     """Raise `PromiseError` where a record shows more ε than was asked for, or more leakage than is proven."""
     refuse_overspending(Privacy.model_validate(result.experiment["privacy"]), result.privacy.guarantees)
     refuse_leak(Measured(result.leakage, result.canaries, result.replays))

@@ -19,8 +19,9 @@ from typing import Any, Literal
 from securekd.errors import DataError, FolderError, InputError, PromiseError, RunError, SecurekdError
 from securekd.files import alone_in
 from securekd.plugins import is_of_main
+from securekd.records.record import read_result
 from securekd.settings.experiment import Experiment
-from securekd.sweep.folder import Failure, FailureKind, SweepFolder
+from securekd.sweep.folder import Failure, FailureKind, SweepFolder, is_finished
 from securekd.sweep.lifeline import Lifeline, end_with, lifeline
 from securekd.sweep.plan import PlannedRun, SweepPlan
 
@@ -232,10 +233,12 @@ def carry_out_run(task: _Task) -> Finished:
 
 
 def _attempt(experiment: Experiment, out: Path, shared: Path) -> Failure | None:
-    from securekd.laboratory.runner import resume, run
+    from securekd.laboratory.runner import keep_promises, resume, run
 
     try:
-        if (out / "config.toml").exists():
+        if is_finished(out):  # by a worker that died before it said so
+            keep_promises(read_result(out))
+        elif (out / "config.toml").exists():
             resume(out, shared=shared, plugins=experiment.plugins())
         else:
             if out.exists():  # killed before its first file

@@ -121,8 +121,7 @@ class SweepFolder:
         failure = self.failure(run)
         if failure is not None:
             return failure.kind != "failed"
-        folder = self.run(run.key)
-        return (folder / "result.json").exists() and not (folder / "state").exists()
+        return is_finished(self.run(run.key))
 
     def _failure(self, key: str) -> Path:
         return self.path / "failures" / f"{key}.json"
@@ -135,3 +134,8 @@ class SweepFolder:
             raise FolderError(f"{self.path} holds no sweep (no {self._asked.name}); begin one elsewhere") from error
         except (ValueError, ValidationError) as error:
             raise FolderError(f"{self._asked} is not a {SCHEMA} file: {str(error).splitlines()[0]}") from error
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run's folder is whole."""
+    return (run / "result.json").exists() and not (run / "state").exists()

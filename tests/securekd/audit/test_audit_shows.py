@@ -201,4 +201,5 @@ def test_a_memorising_language_model_gives_its_canaries_away(language_models: Pa
     assert set(attacks) == {"token_loss", "zlib", "min_k", "min_k_plus_plus", "reference_text"}
     assert attacks["token_loss"].auc.value == 1.0
     assert attacks["token_loss"].auc.low > 0.8  # what twenty members allow
-    assert found["never"].attacks[0].auc.low < 0.5 < found["never"].attacks[0].auc.high
+    # By chance alone the area has Mann and Whitney's deviation; beyond 4σ is a false alarm of 6e-5.
+    assert abs(found["never"].attacks[0].auc.value - 0.5) < 4 * ((20 + 1023 + 1) / (12 * 20 * 1023)) ** 0.5

@@ -110,6 +110,17 @@ def test_whatever_goes_wrong_in_a_run_is_written_down(tmp_path: Path, monkeypatc
         assert (done.failure.kind, str(error) in done.failure.error) == (kind, True)
 
 
+def test_a_run_whose_worker_died_when_all_was_written_is_finished(tmp_path: Path) -> None:
+    folder, plan = begun(tmp_path / "s", **ONE)
+    carry_out_sweep(plan, folder, workers=1)
+    [key, *_] = [one.key for one in plan.runs]
+    before = folder.run(key).joinpath("result.json").read_bytes()
+    with lifeline(folder.path) as sweep:
+        task = execution._Task(key, str(folder.path), plan.runs[0].experiment, sweep)
+        assert carry_out_run(task).failure is None
+    assert folder.run(key).joinpath("result.json").read_bytes() == before
+
+
 def test_one_process_at_a_time_works_in_a_sweep(tmp_path: Path) -> None:
     folder, plan = begun(tmp_path / "s", **ONE)
 
