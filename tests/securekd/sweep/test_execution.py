@@ -53,8 +53,8 @@ def test_yardsticks_are_trained_once(tmp_path: Path) -> None:
     carry_out_sweep(plan, folder, workers=1)
     spent = [read_result(folder.run(r.key)).compute.by_phase["baseline"] for r in plan.runs]
     assert spent[0] > spent[1] == 0.0
-    # Four clients alone, and all data in one place with privacy and without.
-    assert len(list(folder.shared.glob("*.safetensors"))) == 6
+    # Four clients alone, all data in one place with privacy and without, and a linear head on them.
+    assert len(list(folder.shared.glob("*.safetensors"))) == 7
 
 
 def test_max_runs_counts_over_all_calls(tmp_path: Path) -> None:
