@@ -6,11 +6,10 @@ A noise-aware student smooths released scores over rows that are alike. Nothing 
 import numpy as np
 
 from securekd.data.examples import Examples
+from securekd.models.shape import SMALLEST_ORIENTED
 
 # Words of a text are projected to so many principal directions.
 TEXT_DIRECTIONS = 100
-# Smaller images have too few pixels for oriented gradients.
-SMALLEST_ORIENTED = 16
 
 
 def public_features(transfer: Examples) -> np.ndarray:

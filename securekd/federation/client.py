@@ -16,17 +16,16 @@ import numpy as np
 from securekd.checkpoint import Arrays, PhaseStore, Saved
 from securekd.data.examples import Examples
 from securekd.errors import AgreementError, FolderError, RunError
-from securekd.federation.aggregation.seam import Aggregator, Directory, Part
-from securekd.federation.agreement import Agreement, Member, refuse_others
+from securekd.federation.aggregation.seam import Directory, Part
+from securekd.federation.agreement import Member, refuse_others
 from securekd.federation.messages import Instruction
-from securekd.federation.party import Party
-from securekd.federation.strategies.seam import Speaking, Strategy
+from securekd.federation.party import Equipment, Party
+from securekd.federation.strategies.seam import Speaking
 from securekd.federation.sums import terms_of
 from securekd.knowledge.bounded import Bounded, Knowledge
 from securekd.learning.dp.dp_sgd import Gradients
-from securekd.learning.fits import Fits
 from securekd.learning.prediction import logits
-from securekd.learning.tasks import Lesson, Machine, TrainTask
+from securekd.learning.tasks import Lesson, TrainTask
 from securekd.privacy.events import Entry
 from securekd.privacy.ledger import Ledger
 from securekd_protocols import Identity
@@ -53,43 +52,33 @@ class Client(Party):
     Everything that has to outlive it is in its folder and its ledger: made anew with the same, it goes on where it was.
 
     Args:
-        agreement: with everybody.
-        strategy: that it names.
-        aggregator: that it names.
+        equipment: what it comes with, like everybody.
         name: this client's, as the agreement has it.
         examples: its own records, as it trains on them.
-        transfer: the public transfer set.
-        machine: where it computes.
         store: what it has done.
         ledger: what was done to its records.
         key: a word for its files.
         absent: records that are not trained on and still count in the number that it declares.
         identity: its signing key; unset: a fresh one.
-        fits: of models on the transfer set, where others have some already; unset: its own.
     """
 
     kind: ClassVar[str] = "a client"
 
     def __init__(
         self,
-        agreement: Agreement,
-        strategy: Strategy,
-        aggregator: Aggregator,
+        equipment: Equipment,
         name: str,
         examples: Examples,
-        transfer: Examples,
-        machine: Machine,
         store: PhaseStore,
         ledger: Ledger,
         *,
         key: str,
         absent: int = 0,
         identity: Identity | None = None,
-        fits: Fits | None = None,
     ) -> None:
-        super().__init__(agreement, strategy, aggregator, transfer, machine, fits)
-        self.member: Member = agreement.member(name)
-        self.number = agreement.members.index(self.member)
+        super().__init__(equipment)
+        self.member: Member = self.agreement.member(name)
+        self.number = self.agreement.members.index(self.member)
         self.examples = examples
         self.identity = identity or Identity.generate(os.urandom)
         self.key = key
@@ -225,7 +214,6 @@ class Client(Party):
             shared=self.machine.shared,
             absent=self._absent,
             public=self.fits.of(model),
-            loss=model.loss,
             share=self.agreement.share(self.member),
             earlier=0 if state is None else earlier,
             background=self.transfer.inputs if model.loss == "background" else None,

@@ -1,5 +1,6 @@
 """What both sides of a federation are: somebody who has agreed, and has what everybody has."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from securekd.data.examples import Examples, transfer_digest
@@ -23,16 +24,29 @@ WHOSE = dict.fromkeys(_A_CLIENTS.split(), "a client's") | dict.fromkeys(_THE_SER
 """Whose each thing is that one side has and the other has not."""
 
 
-class Party:
-    """Somebody who has agreed.
+@dataclass(frozen=True, eq=False)
+class Equipment:
+    """What a party comes with.
 
-    Args:
+    Attributes:
         agreement: with everybody.
         strategy: that it names.
         aggregator: that it names.
         transfer: the public transfer set.
+        fits: of models on it.
         machine: where this party computes.
-        fits: of models on the transfer set, where others have some already; unset: its own.
+    """
+
+    agreement: Agreement
+    strategy: Strategy
+    aggregator: Aggregator
+    transfer: Examples
+    fits: Fits
+    machine: Machine
+
+
+class Party:
+    """Somebody who has agreed.
 
     Raises:
         AgreementError: the transfer set, or what the strategy asks, is not what was agreed on.
@@ -40,19 +54,13 @@ class Party:
 
     kind: ClassVar[str]
 
-    def __init__(
-        self,
-        agreement: Agreement,
-        strategy: Strategy,
-        aggregator: Aggregator,
-        transfer: Examples,
-        machine: Machine,
-        fits: Fits | None = None,
-    ) -> None:
-        self.agreement = agreement
-        self.strategy = strategy
-        self.aggregator = aggregator
-        self.transfer = transfer
+    def __init__(self, equipment: Equipment) -> None:
+        self.agreement = agreement = equipment.agreement
+        self.strategy = equipment.strategy
+        self.aggregator = equipment.aggregator
+        self.transfer = transfer = equipment.transfer
+        self.fits = equipment.fits
+        self.machine = equipment.machine
         found = transfer_digest(transfer, agreement.classes).hex()
         if found != agreement.transfer_sha256:
             raise AgreementError(
@@ -64,9 +72,7 @@ class Party:
                 f"the labels of the transfer set of {self.kind} are not those that were agreed on; take the same, or "
                 "none where none were"
             )
-        self.machine = machine
-        self.fits = fits or Fits(transfer.inputs, agreement.shape)
-        self._questions = questions_of(agreement, strategy)
+        self._questions = questions_of(agreement, self.strategy)
 
     if not TYPE_CHECKING:  # a type checker knows what is there
 

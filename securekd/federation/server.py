@@ -14,17 +14,14 @@ from typing import ClassVar
 import numpy as np
 
 from securekd.checkpoint import Arrays, PhaseStore, Saved
-from securekd.data.examples import Examples
 from securekd.data.features import public_features
 from securekd.errors import RunError
-from securekd.federation.aggregation.seam import Aggregate, Aggregator, Directory, ServerPart
-from securekd.federation.agreement import Agreement
+from securekd.federation.aggregation.seam import Aggregate, Directory, ServerPart
 from securekd.federation.messages import Instruction, Taught
-from securekd.federation.party import Party
-from securekd.federation.strategies.seam import Ended, Played, Strategy, Turn
+from securekd.federation.party import Equipment, Party
+from securekd.federation.strategies.seam import Ended, Played, Turn
 from securekd.federation.sums import terms_of
-from securekd.learning.fits import Fits
-from securekd.learning.tasks import Lesson, Machine, TrainTask
+from securekd.learning.tasks import Lesson, TrainTask
 from securekd.privacy.events import Phase
 from securekd.privacy.ledger import Ledger
 from securekd.privacy.release import ReleasePhase
@@ -73,33 +70,18 @@ class Server(Party):
     """The server.
 
     Args:
-        agreement: with everybody.
-        strategy: that it names.
-        aggregator: that it names.
-        transfer: the public transfer set.
-        machine: where it computes.
+        equipment: what it comes with, like everybody.
         store: what has come back, and what it has made of it.
         ledger: of what was asked of whom.
         identity: its signing key; unset: a fresh one.
-        fits: of models on the transfer set, where others have some already; unset: its own.
     """
 
     kind: ClassVar[str] = "the server"
 
     def __init__(
-        self,
-        agreement: Agreement,
-        strategy: Strategy,
-        aggregator: Aggregator,
-        transfer: Examples,
-        machine: Machine,
-        store: PhaseStore,
-        ledger: Ledger,
-        *,
-        identity: Identity | None = None,
-        fits: Fits | None = None,
+        self, equipment: Equipment, store: PhaseStore, ledger: Ledger, *, identity: Identity | None = None
     ) -> None:
-        super().__init__(agreement, strategy, aggregator, transfer, machine, fits)
+        super().__init__(equipment)
         self.identity = identity or Identity.generate(os.urandom)
         self.played: list[Played] = []
         self._store = store

@@ -71,9 +71,9 @@ def _alone(plan: Plan, client: Client) -> TrainTask:
     """A client by itself, which has nobody to leave a class to: it has no use for a background."""
     lessons = client.public_lessons()
     task = client.private_task("alone", client.member.name, state=None, lessons=lessons)
-    if task.loss == "background":
+    if client.member.model.loss == "background":
         model = client.member.model.model_copy(update={"loss": "cross_entropy"})
-        task = replace(task, model=model, loss=model.loss, background=None, lessons=lessons)
+        task = replace(task, model=model, background=None, lessons=lessons)
     return _whole_budget(plan, task)
 
 
@@ -91,7 +91,6 @@ def _together(
         inputs=np.concatenate([c.examples.inputs for c in plan.clients]),
         labels=np.concatenate([labels_of(c.examples) for c in plan.clients]),
         learning_rate=model.learning_rate or plan.experiment.centralized.learning_rate,
-        loss=model.loss,
         share=1.0,
         background=plan.data.transfer.inputs if model.loss == "background" else None,
         absent=sum(c.absent for c in plan.clients),

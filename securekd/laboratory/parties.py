@@ -61,9 +61,7 @@ def server(plan: Plan, state: Path, ledger: Ledger, on_done: OnDone = lambda nam
         return name.rpartition(".")[2] not in keys and name.partition(".")[0] not in LABORATORY
 
     store = PhaseStore(state, on_done, owns)
-    return Server(
-        plan.agreement, plan.strategy, plan.aggregator, plan.data.transfer, plan.machine, store, ledger, fits=plan.fits
-    )
+    return Server(plan.equipment, store, ledger)
 
 
 def client(plan: Plan, planned: PlannedClient, state: Path, on_done: OnDone = lambda name, saved: None) -> Client:
@@ -71,18 +69,13 @@ def client(plan: Plan, planned: PlannedClient, state: Path, on_done: OnDone = la
     key, privacy = planned.key, plan.experiment.privacy
     store = PhaseStore(state, on_done, lambda name: name.rpartition(".")[2] == key)
     return Client(
-        plan.agreement,
-        plan.strategy,
-        plan.aggregator,
+        plan.equipment,
         planned.name,
         planned.examples,
-        plan.data.transfer,
-        plan.machine,
         store,
         Ledger(state / f"ledger.{key}.json", noise=privacy.noise, delta=plan.agreement.delta, private=True),
         key=key,
         absent=planned.absent,
-        fits=plan.fits,
     )
 
 

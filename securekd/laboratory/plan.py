@@ -19,7 +19,7 @@ from securekd.federation.aggregation.seam import Aggregate, Aggregator
 from securekd.federation.aggregation.session import add_up
 from securekd.federation.agreement import Agreement, Member, labels_digest
 from securekd.federation.messages import Instruction
-from securekd.federation.party import questions_of
+from securekd.federation.party import Equipment, questions_of
 from securekd.federation.settle import refuse_large_deltas, settle
 from securekd.federation.strategies.catalogue import strategy_named
 from securekd.federation.strategies.seam import Strategy
@@ -111,6 +111,11 @@ class Plan:
         """Where everything is computed."""
         runtime = self.experiment.runtime
         return Machine(runtime.micro_batch, runtime.device, self.shared)
+
+    @property
+    def equipment(self) -> Equipment:
+        """What every party comes with."""
+        return Equipment(self.agreement, self.strategy, self.aggregator, self.data.transfer, self.fits, self.machine)
 
     def logits(self, model: Model, state: Arrays, inputs: np.ndarray) -> np.ndarray:
         """What a model with these weights says of inputs (N, ...): float64 (N, C), without its background."""

@@ -4,7 +4,6 @@ import math
 
 from securekd.errors import ModelError
 from securekd.learning.fits import Fits
-from securekd.models.hog import SMALLEST_SIDE
 from securekd.models.shape import InputShape
 from securekd.settings.models import ClientModel
 
@@ -21,8 +20,7 @@ def simple_model(fits: Fits, shape: InputShape, momentum: float) -> ClientModel:
         shape: of inputs and classes.
         momentum: of the SGD that will train it.
     """
-    oriented = shape.modality == "image" and min(shape.dimensions[1:]) >= SMALLEST_SIDE
-    kind = "tfidf" if shape.modality == "text" else "hog" if oriented else "logistic"
+    kind = "tfidf" if shape.modality == "text" else "hog" if shape.oriented else "logistic"
     for components in COMPONENTS:
         if shape.modality != "text" and components > math.prod(shape.dimensions):
             continue

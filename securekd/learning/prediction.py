@@ -9,7 +9,7 @@ from securekd.checkpoint import Arrays
 from securekd.learning.dp.dp_sgd import predict
 from securekd.learning.tasks import Machine, network_of, outputs, shared_features
 from securekd.models.shape import InputShape
-from securekd.settings.models import ClientModel, Model
+from securekd.settings.models import Model
 
 
 def logits(
@@ -25,7 +25,7 @@ def logits(
         public: what it takes from the transfer set.
         inputs: (N, ...).
     """
-    shape = outputs(shape, model.loss) if isinstance(model, ClientModel) else shape
-    network, micro_batch, device = network_of(model, shape, 0, state, public), machine.micro_batch, machine.device
+    network = network_of(model, outputs(shape, model), 0, state, public)
+    micro_batch, device = machine.micro_batch, machine.device
     encode = shared_features(machine.shared, model, shape, network, public, micro_batch=micro_batch, device=device)
     return predict(network, inputs, micro_batch=micro_batch, device=device, encode=encode)

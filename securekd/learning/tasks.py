@@ -23,15 +23,13 @@ from securekd.models.public import give_public
 from securekd.models.registry import build
 from securekd.models.shape import InputShape
 from securekd.randomness import Label, Randomness
-from securekd.settings.models import Model
+from securekd.settings.models import Model, loss_of
 from securekd.settings.training import Training
 
-PrivateLoss = Literal["cross_entropy", "background", "class_sums"]
 
-
-def outputs(shape: InputShape, loss: PrivateLoss) -> InputShape:
-    """The shape of a model that is trained with a loss: beside the classes, a background is one more."""
-    return replace(shape, classes=shape.classes + (loss == "background"))
+def outputs(shape: InputShape, model: Model) -> InputShape:
+    """The shape of what a model gives: beside the classes, the background of its loss is one more."""
+    return replace(shape, classes=shape.classes + (loss_of(model) == "background"))
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,6 @@ class TrainTask:
         shared: folder in which several runs keep the features of frozen encoders; None: none.
         absent: private examples that are not trained on and still count in their public number.
         public: what the model takes from the transfer set.
-        loss: on private data.
         share: private examples over those of a client on average; counts for class sums alone.
         earlier: trainings on private data that `state` comes from; likewise.
         background: public inputs (m, ...) of the class that is one more, where the loss has one.
@@ -119,7 +116,6 @@ class TrainTask:
     shared: Path | None = None
     absent: int = 0
     public: Arrays = field(default_factory=dict)
-    loss: PrivateLoss = "cross_entropy"
     share: float = 1.0
     earlier: int = 0
     background: np.ndarray | None = None
@@ -132,7 +128,7 @@ Perform = Callable[[Sequence[TrainTask]], Iterator[Saved]]
 def perform(task: TrainTask) -> Saved:
     """Train as the task says: weights as arrays, and as info the zeroed gradients and how gradients were computed."""
     start = time.monotonic()
-    network = network_of(task.model, outputs(task.shape, task.loss), task.init_seed, task.state, task.public)
+    network = network_of(task.model, outputs(task.shape, task.model), task.init_seed, task.state, task.public)
     public = task.randomness.public("order", *task.name)
     outcome = TrainingOutcome(steps=0, zeroed=0, gradients=None)
     with torch.random.fork_rng(devices=[]):
@@ -171,9 +167,11 @@ def state_of(network: nn.Module) -> dict[str, np.ndarray]:
 
 
 def _learn(network: nn.Module, lesson: Lesson, public: np.random.Generator, task: TrainTask) -> None:
-    if lesson.soft_labels is not None and lesson.loss == "least_squares":
+    if lesson.soft_labels is None:
+        _learn_labels(network, lesson, public, task)
+    elif lesson.loss == "least_squares":
         learn_least_squares(network, lesson.inputs, lesson.soft_labels, _encode(task, network))
-    elif lesson.soft_labels is not None and lesson.loss != "least_squares":
+    else:
         learn_soft_labels(
             network,
             lesson.inputs,
@@ -187,7 +185,10 @@ def _learn(network: nn.Module, lesson: Lesson, public: np.random.Generator, task
             device=task.device,
             encode=_encoder(task, network),
         )
-    elif lesson.labels is not None:
+
+
+def _learn_labels(network: nn.Module, lesson: Lesson, public: np.random.Generator, task: TrainTask) -> None:
+    if lesson.labels is not None:
         train_plain(
             network,
             lesson.inputs,
@@ -204,7 +205,7 @@ def _learn(network: nn.Module, lesson: Lesson, public: np.random.Generator, task
 def _train_private(
     network: nn.Module, task: TrainTask, inputs: np.ndarray, labels: np.ndarray, public: np.random.Generator
 ) -> TrainingOutcome:
-    if task.loss == "class_sums":
+    if loss_of(task.model) == "class_sums":
         return _sum_classes(network, task, inputs, labels)
     beside = _beside(task, len(labels) + task.absent, public)
     if task.dp is None:

@@ -178,7 +178,7 @@ def _refuse_other_weights(folder: Path, model: Model, shape: InputShape, weights
     public = public_names(expected)
     named = {name: tuple(weight.shape) for name, weight in weights.items() if name not in public}
     sizes_of = {name: tuple(weight.shape) for name, weight in expected.state_dict().items()}
-    if named != sizes_of or not public <= weights.keys():
+    if named != sizes_of:
         raise _unfit(folder, f"its weights are not those of {model.kind!r} with these options")
 
 

@@ -13,10 +13,8 @@ from torch.nn.functional import avg_pool2d, conv2d, pad
 
 from securekd.errors import ModelError
 from securekd.models.public import headed
-from securekd.models.shape import InputShape
+from securekd.models.shape import SMALLEST_ORIENTED, InputShape
 
-# Smaller images have too few pixels for cells.
-SMALLEST_SIDE = 16
 BINS = 12
 # Each grid has about so many cells a side: one sees strokes, the other their arrangement.
 GRIDS = (7, 4)
@@ -85,8 +83,8 @@ def hog(
         ModelError: where inputs are no images, or too small.
     """
     channels, height, width = shape.image()
-    if min(height, width) < SMALLEST_SIDE:
-        raise ModelError(f"hog needs images of {SMALLEST_SIDE} pixels or more, not {height}×{width}")
+    if not shape.oriented:
+        raise ModelError(f"hog needs images of {SMALLEST_ORIENTED} pixels or more, not {height}×{width}")
     features = Hog()
     size = features(torch.zeros(1, channels, height, width)).shape[1]
     return headed([features], size, shape, hidden, components, whitening)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from securekd.errors import ModelError
 from securekd.models.builtin import Centre
-from securekd.models.hog import SMALLEST_SIDE, Hog
+from securekd.models.hog import Hog
 from securekd.models.public import Principal, PublicLayer, checked
 from securekd.models.shape import InputShape
 from securekd.models.tfidf import GRAMS, TfIdf
@@ -111,7 +111,7 @@ def public_layers(shape: InputShape) -> list[nn.Module]:
     """Layers that give a modality's public features (N, p)."""
     if shape.modality == "text":
         return [TfIdf(GRAMS, shape)]
-    if shape.modality == "image" and min(shape.dimensions[1:]) >= SMALLEST_SIDE:
+    if shape.oriented:
         return [Hog()]
     return [Centre(shape), nn.Flatten()]
 

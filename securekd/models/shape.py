@@ -7,6 +7,9 @@ import numpy as np
 
 from securekd.errors import ModelError
 
+# Images with fewer pixels a side have too few for the cells of oriented gradients.
+SMALLEST_ORIENTED = 16
+
 
 @dataclass(frozen=True)
 class InputShape:
@@ -39,6 +42,11 @@ class InputShape:
         mean = transfer.mean(axis=0, dtype=np.float64)
         deviation = float(np.sqrt(np.square(transfer - mean).mean()))
         return replace(self, public_mean=tuple(mean.reshape(-1).tolist()), public_deviation=max(deviation, 1e-6))
+
+    @property
+    def oriented(self) -> bool:
+        """Whether inputs are images that are large enough for oriented gradients."""
+        return self.modality == "image" and min(self.dimensions[1:]) >= SMALLEST_ORIENTED
 
     def image(self) -> tuple[int, int, int]:
         """The dimensions (C, H, W), or `ModelError` where inputs are no images."""

@@ -21,17 +21,25 @@ def _named_model(value: object) -> object:
 AnyModel = Annotated[Model, BeforeValidator(_named_model)]
 
 
+PrivateLoss = Literal["cross_entropy", "background", "class_sums"]
+
+
 class ClientModel(Model):
     """A model as a client trains it."""
 
     learning_rate: float | None = Field(
         None, gt=0, description="of SGD on private data, for this model; unset: training.learning_rate"
     )
-    loss: Literal["cross_entropy", "background", "class_sums"] = Field(
+    loss: PrivateLoss = Field(
         "cross_entropy",
         description="on private data: cross_entropy; background: with one class more, which public transfer rows are "
         "of; class_sums: of a head on whitened public components. The last two need no example of another class",
     )
+
+
+def loss_of(model: Model) -> PrivateLoss:
+    """What a model is trained with on private data; one that learns what is public alone has the default."""
+    return model.loss if isinstance(model, ClientModel) else "cross_entropy"
 
 
 AnyClientModel = Annotated[ClientModel, BeforeValidator(_named_model)]

@@ -196,7 +196,7 @@ class _Final(http.client.HTTPResponse):
     """A response after any number of interim ones, such as 103 Early Hints; the library passes over 100 alone."""
 
     def _read_status(self) -> tuple[str, int, str]:
-        version, status, reason = super()._read_status()  # type: ignore[misc]
+        version, status, reason = super()._read_status()  # type: ignore[misc]  # typeshed leaves it out
         return version, (100 if 101 < status < 200 else status), reason
 
 
