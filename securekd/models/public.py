@@ -86,7 +86,8 @@ def fit_public(network: nn.Module, inputs: np.ndarray) -> dict[str, np.ndarray]:
     Raises:
         ModelError: as the layers say.
     """
-    if not has_public(network):
+    unfitted = len(_layers(network))
+    if not unfitted:
         return {}
     if not isinstance(network, nn.Sequential):
         raise ModelError(
@@ -100,12 +101,13 @@ def fit_public(network: nn.Module, inputs: np.ndarray) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     with torch.no_grad():
         for name, layer in network.named_children():
-            if any(p.requires_grad for p in layer.parameters()):
-                break
             if isinstance(layer, PublicLayer):
                 taken = layer.fit(x)
                 _give(layer, taken)
                 found |= {f"{name}.{key}": value.numpy() for key, value in taken.items()}
+                unfitted -= 1
+            if not unfitted:  # what comes after sees no transfer row
+                break
             x = torch.cat([layer(part) for part in torch.split(x, ROWS)])
     return found
 
@@ -133,11 +135,6 @@ def public_of(network: nn.Module) -> dict[str, Tensor]:
 def public_names(network: nn.Module) -> frozenset[str]:
     """The names of what a network's layers take from the transfer set, blank or not."""
     return frozenset(f"{name}.{key}" for name, layer in _layers(network).items() for key in layer.takes)
-
-
-def has_public(network: nn.Module) -> bool:
-    """Whether a network has layers that are fitted on the transfer set."""
-    return bool(_layers(network))
 
 
 def _layers(network: nn.Module) -> dict[str, PublicLayer]:

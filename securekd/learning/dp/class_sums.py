@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from securekd.errors import ModelError
-from securekd.learning.dp.closed_form import LONGEST, Features, clipped_sums
+from securekd.learning.dp.closed_form import LONGEST, Features, clipped_sums, zero_sums
 from securekd.learning.dp.dp_sgd import DpSgdPlan
-from securekd.learning.dp.mechanism import add_noise
+from securekd.learning.dp.mechanism import Scratch, add_noise
 from securekd.models.frozen import Split, split_linear
 from securekd.models.public import LENGTH, PublicLayer
 from securekd.randomness import Csprng
@@ -62,21 +62,18 @@ def train_class_sums(
         earlier: trainings that `head` is the mean of already; it becomes that of one more.
         absent: see `train_dp`.
     """
-    parameters = list(head.parameters())
-    flat = torch.zeros(sum(p.numel() for p in parameters), device=labels.device)
-    parts = torch.split(flat, [p.numel() for p in parameters])
-    totals: dict[Tensor, Tensor] = {p: part.view_as(p) for p, part in zip(parameters, parts, strict=True)}
+    flat, totals = zero_sums(head, labels.device)
     population, zeroed = len(labels) + absent, 0
     if plan is None:
         clipped_sums(head, features, labels, LONGEST, loss="class_sums").add_to(totals, decay=1.0)
         expected = float(population)
     else:
-        expected = plan.sampling_rate * population * plan.steps
+        expected, scratch = plan.sampling_rate * population * plan.steps, Scratch.of(len(flat))
         for _ in range(plan.steps):
             rows = torch.from_numpy(randomness.poisson_sample(len(labels), plan.sampling_rate)).to(labels.device)
             sums = clipped_sums(head, features[rows], labels.index_select(0, rows), plan.clip, loss="class_sums")
             sums.add_to(totals, decay=1.0)
-            add_noise(flat, plan.noise_multiplier * plan.clip, randomness)
+            add_noise(flat, plan.noise_multiplier * plan.clip, randomness, scratch)
             zeroed += sums.zeroed
     length = math.hypot(LENGTH, 1.0)  # of every gradient: the features, and 1 for the bias
     shortened = 1.0 if plan is None else min(1.0, plan.clip / length)

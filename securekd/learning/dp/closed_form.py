@@ -115,6 +115,13 @@ def clipped_sums(
     return ClippedSums(tuple(products), zeroed)
 
 
+def zero_sums(head: nn.Sequential, device: torch.device) -> tuple[Tensor, dict[Tensor, Tensor]]:
+    """Zeros for all parameters in one row (P,), to which noise is added, and each parameter's view of it."""
+    sizes = [p.numel() for p in head.parameters()]
+    flat = torch.zeros(sum(sizes), device=device)
+    return flat, {p: part.view_as(p) for p, part in zip(head.parameters(), torch.split(flat, sizes), strict=True)}
+
+
 @torch.enable_grad()
 def _backward(head: nn.Sequential, features: Tensor, labels: Tensor, loss: Loss) -> tuple[list[Tensor], list[Tensor]]:
     """What enters each linear layer (B, in), and each example's δ at its output (B, out)."""
@@ -128,7 +135,7 @@ def _backward(head: nn.Sequential, features: Tensor, labels: Tensor, loss: Loss)
             outputs.append(x if x.requires_grad else x.requires_grad_())
         else:
             x = layer(x)
-    # Of each example's cross-entropy: the probabilities, less one at its class.
+    # One less at an example's class than the probabilities, or than nothing.
     last = x.detach().softmax(1) if loss == "cross_entropy" else torch.zeros_like(x.detach())
     last.scatter_add_(1, labels.unsqueeze(1), last.new_full((len(labels), 1), -1.0))
     # Examples do not touch each other, so each row of an earlier δ is an example's own too.

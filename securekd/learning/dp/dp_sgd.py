@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from securekd.errors import ModelError
-from securekd.learning.dp.closed_form import Features, clipped_sums
+from securekd.learning.dp.closed_form import Features, clipped_sums, zero_sums
 from securekd.learning.dp.hooks import OutputHooks
 from securekd.learning.dp.mechanism import Scratch, add_noise, factors_of
 from securekd.models.frozen import Encode, compute_features, split_frozen
@@ -204,7 +204,7 @@ def train_dp(
         return TrainingOutcome(steps=plan.steps, zeroed=zeroed, gradients="hooks")
     encode = encode or partial(compute_features, micro_batch=micro_batch, device=device)
     features = Features.of(encode(split, x), split.head)
-    public = Features.of(encode(split, torch.tensor(beside.inputs)), split.head) if beside else None
+    public = (beside, Features.of(encode(split, torch.tensor(beside.inputs)), split.head)) if beside else None
     zeroed = train_head(
         split.head,
         features,
@@ -214,8 +214,7 @@ def train_dp(
         learning_rate=learning_rate,
         momentum=momentum,
         absent=absent,
-        beside=beside,
-        public=public,
+        beside=public,
     )
     return TrainingOutcome(steps=plan.steps, zeroed=zeroed, gradients="closed_form")
 
@@ -231,8 +230,7 @@ def train_head(
     learning_rate: float,
     momentum: float,
     absent: int = 0,
-    beside: Beside | None = None,
-    public: Features | None = None,
+    beside: tuple[Beside, Features] | None = None,
 ) -> int:
     """DP-SGD on a head in closed form; gives the number of zeroed gradients.
 
@@ -246,25 +244,19 @@ def train_head(
         momentum: of SGD (Polyak's, as in torch). The velocity is kept in sums, not means, over the expected batch:
             each clipped sum is added to it in one product, and the noise lands on it directly.
         absent: see `train_dp`.
-        beside: see `train_dp`.
-        public: features of its rows.
+        beside: see `train_dp`; and the features of all of its rows.
     """
-    sizes = [p.numel() for p in head.parameters()]
-    flat = torch.zeros(sum(sizes), device=labels.device)
-    velocity: dict[Tensor, Tensor] = {
-        p: part.view_as(p) for p, part in zip(head.parameters(), torch.split(flat, sizes), strict=True)
-    }
+    flat, velocity = zero_sums(head, labels.device)
     rate, scratch = learning_rate / (plan.sampling_rate * (len(labels) + absent)), Scratch.of(len(flat))
     zeroed = 0
     for _ in range(plan.steps):
         rows = torch.from_numpy(randomness.poisson_sample(len(labels), plan.sampling_rate)).to(labels.device)
         sums = clipped_sums(head, features[rows], labels.index_select(0, rows), plan.clip)
         sums.add_to(velocity, decay=momentum)
-        if beside is not None and public is not None:
-            others = clipped_sums(
-                head, public[beside.draw().to(labels.device)], beside.labels.to(labels.device), plan.clip
-            )
-            others.add_to(velocity, decay=1.0)
+        if beside is not None:
+            public, all_features = beside
+            others = all_features[public.draw().to(labels.device)]
+            clipped_sums(head, others, public.labels.to(labels.device), plan.clip).add_to(velocity, decay=1.0)
         add_noise(flat, plan.noise_multiplier * plan.clip, randomness, scratch)
         for parameter, moved in velocity.items():
             parameter.sub_(moved, alpha=rate)
@@ -286,13 +278,13 @@ def train_with_hooks(
     beside: Beside | None = None,
 ) -> int:
     """DP-SGD on any model, in training mode, by Opacus' hooks; gives the number of zeroed gradients."""
-    hooks = OutputHooks(model, strict=True)
+    hooks, public = OutputHooks(model, strict=True), torch.tensor(beside.inputs) if beside else inputs[:0]
     try:
         optimizer = StrictDPOptimizer(sgd, plan=plan, population=len(labels) + absent, noise=randomness)
         for _ in range(plan.steps):
             batches = _poisson_micro_batches(inputs, labels, plan, randomness, micro_batch)
             if beside is not None:
-                x, y = torch.tensor(beside.inputs)[beside.draw()], beside.labels
+                x, y = public[beside.draw()], beside.labels
                 batches += list(zip(torch.split(x, micro_batch), torch.split(y, micro_batch), strict=True))
             _step(model, optimizer, batches, device)
         return optimizer.zeroed
